@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"hash/maphash"
@@ -88,18 +89,41 @@ func (f *feed) argument(argument string, yield func(item, error) bool) bool {
 // logEndings are the endings of the files of a folder that are read, before .gz or .zst.
 var logEndings = []string{".json", ".jsonl", ".ndjson", ".log"}
 
-// isLog reports whether a file of a folder is read.
+// isLog reports whether a file of a folder is read: by its name, such as a.json.gz, or because its
+// text begins like JSON, whatever its name is. A file that cannot be read is one, so that its fault is
+// reported.
 func isLog(path string) bool {
+	name := path
 	for _, packed := range []string{".gz", ".zst"} {
-		path = strings.TrimSuffix(path, packed)
+		name = strings.TrimSuffix(name, packed)
 	}
-	return slices.ContainsFunc(logEndings, func(ending string) bool { return strings.HasSuffix(path, ending) })
+	return slices.ContainsFunc(logEndings, func(ending string) bool { return strings.HasSuffix(name, ending) }) || beginsLikeJSON(path)
+}
+
+// beginsLikeJSON reports whether the unpacked text of a file begins with { or [.
+func beginsLikeJSON(path string) bool {
+	const blanks = 4 << 10 // white space that may stand before them, in bytes
+	file, err := os.Open(path)
+	if err != nil {
+		return true
+	}
+	defer func() { _ = file.Close() }() // it was only read
+	text, err := importers.NewText(file)
+	if err != nil {
+		return true
+	}
+	defer text.Close()
+	start, err := io.ReadAll(io.LimitReader(text, blanks))
+	if start = bytes.TrimLeft(start, " \t\r\n"); len(start) > 0 {
+		return start[0] == '{' || start[0] == '['
+	}
+	return err != nil
 }
 
 // folder reads the files below a folder in the order of their names. It passes over files that are
-// no logs by their names.
+// no logs. A folder without any is an error.
 func (f *feed) folder(folder string, yield func(item, error) bool) bool {
-	passed, more := 0, true
+	taken, passed, more := 0, 0, true
 	err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -108,6 +132,7 @@ func (f *feed) folder(folder string, yield func(item, error) bool) bool {
 		case !entry.Type().IsRegular() || !isLog(path):
 			passed++
 		default:
+			taken++
 			more = f.file(path, yield)
 		}
 		if !more {
@@ -120,9 +145,11 @@ func (f *feed) folder(folder string, yield func(item, error) bool) bool {
 		return false
 	case err != nil:
 		return yield(item{}, err)
-	case passed > 0:
-		return yield(item{place: folder, passed: passed, note: fmt.Sprintf("%d files passed over: their names do not end in %s, with or without .gz or .zst",
-			passed, strings.Join(logEndings, ", "))}, nil)
+	case passed > 0 && !yield(item{place: folder, passed: passed, note: fmt.Sprintf("%d files passed over: their names do not end in %s, with or without .gz or .zst, and they do not begin with { or [",
+		passed, strings.Join(logEndings, ", "))}, nil):
+		return false
+	case taken == 0:
+		return yield(item{}, fmt.Errorf("%s: has no file of records", folder))
 	}
 	return true
 }

@@ -329,6 +329,52 @@ func TestOccurrencesBeyondTheExactOnes(t *testing.T) {
 	}
 }
 
+// Logs are found by what they begin with if their names do not tell.
+func TestSendReadsFilesOfAFolderByTheirContent(t *testing.T) {
+	s := newService(t)
+	dir := t.TempDir()
+	line := func(n int) string {
+		return fmt.Sprintf(`{"action":"a","timestamp":"2026-03-01T10:00:0%dZ"}`, n) + "\n"
+	}
+	write(t, filepath.Join(dir, "audit.log.1"), line(1))
+	write(t, filepath.Join(dir, "audit.log.2.gz"), gzipped(t, line(2)))
+	write(t, filepath.Join(dir, "firehose-1-2026-03-01"), gzipped(t, " \n["+line(3)+"]"))
+	write(t, filepath.Join(dir, "part.gz"), gzipped(t, gzipped(t, line(4))))
+	write(t, filepath.Join(dir, "bom"), "\ufeff"+line(5))
+	write(t, filepath.Join(dir, "README.md"), "# Logs")
+	write(t, filepath.Join(dir, "table.csv.gz"), gzipped(t, "a,b\n"))
+	write(t, filepath.Join(dir, "empty"), "")
+	got := s.command("", "send", dir)
+	if want := `{"accepted":5,"duplicate":0,"filtered":0,"expired":0,"rejected":0,"skipped":3}`; got.lastLine() != want {
+		t.Errorf("got %q, want %q: %s", got.lastLine(), want, got.err)
+	}
+	if got.code != 0 {
+		t.Errorf("got exit code %d, want 0: %s", got.code, got.err)
+	}
+	cut := write(t, filepath.Join(dir, "cut"), gzipped(t, line(6))[:15])
+	if got := s.command("", "send", dir); got.code != 1 || !strings.Contains(got.err, cut) {
+		t.Errorf("a file that cannot be unpacked: got exit code %d and %q, want 1 and the file's name", got.code, got.err)
+	}
+}
+
+// A folder without logs is a mistake in its name more often than not.
+func TestSendOfAFolderWithoutLogsFails(t *testing.T) {
+	s := newService(t)
+	for name, files := range map[string][]string{"nothing": nil, "other files": {"a.md", "b.png"}} {
+		dir := t.TempDir()
+		for _, file := range files {
+			write(t, filepath.Join(dir, file), "text")
+		}
+		got := s.command("", "send", dir)
+		if got.code != 1 {
+			t.Errorf("%s: got exit code %d, want 1", name, got.code)
+		}
+		if want := dir + ": has no file of records"; !strings.Contains(got.err, want) {
+			t.Errorf("%s: got error output %q, want it to contain %q", name, got.err, want)
+		}
+	}
+}
+
 func TestSendPassesOverDigests(t *testing.T) {
 	s := newService(t)
 	dir := filepath.Join(t.TempDir(), "AWSLogs/111122223333")

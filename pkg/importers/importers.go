@@ -103,12 +103,23 @@ const MaxRecordBytes = 16 << 20
 var ErrRecordTooLarge = errors.New("is longer than 16 MiB")
 
 // entryOf turns an object that is not a wrapper into an entry. An object of an unknown format is
-// an entry.
+// an entry. If the format is known beforehand, an object that is not recognized must at least name an
+// action and a time.
 func (f Format) entryOf(record []byte, r fields) ([]byte, error) {
 	for _, m := range mappings {
-		if m.format == f || f == Auto && m.recognizes(r) {
-			return m.event(r).entry(record)
+		isOne := m.recognizes(r)
+		if m.format != f && (f != Auto || !isOne) {
+			continue
 		}
+		e := m.event(r)
+		entry, err := e.entry(record)
+		switch {
+		case !isOne && err != nil:
+			return nil, fmt.Errorf("is no record of %s: %w", f, err)
+		case !isOne && e.action == "":
+			return nil, fmt.Errorf("is no record of %s: it names no action", f)
+		}
+		return entry, err
 	}
 	return record, nil
 }

@@ -276,30 +276,31 @@ func TestWhatHasNoEventIsPassedOver(t *testing.T) {
 func TestEntryOfOddRecords(t *testing.T) {
 	long := strings.Repeat("é", 700)
 	at := `"eventTime":"2026-01-01T00:00:00Z"`
+	call := at + `,"eventName":"A"`
 	for _, c := range []struct {
 		name   string
 		format importers.Format
 		record string
 		want   map[string]string // "" means: not there
 	}{
-		{"empty", importers.CloudTrail, `{` + at + `}`, map[string]string{
+		{"nearly empty", importers.CloudTrail, `{` + at + `,"eventName":"","eventSource":""}`, map[string]string{
 			"action": `"unknown"`, "user_id": `"unknown"`, "session_id": "", "request_id": "", "resource_type": `"aws"`, "idempotency_key": "",
 			"resource_id": "", "ip_address": "", "user_agent": "", "severity": `"INFO"`, "message": `"An event on aws by unknown"`,
 		}},
-		{"wrong types", importers.CloudTrail, `{"eventTime":17,"eventID":{},"eventName":["x"],"userIdentity":"root","resources":{"a":1},"requestParameters":[1],"errorCode":null}`,
+		{"wrong types", importers.CloudTrail, `{"eventTime":17,"eventID":{},"eventName":["x"],"eventSource":1,"userIdentity":"root","resources":{"a":1},"requestParameters":[1],"errorCode":null}`,
 			map[string]string{"timestamp": "17", "action": `"unknown"`, "user_id": `"unknown"`, "resource_id": "", "severity": `"INFO"`}},
-		{"a service acts", importers.CloudTrail, `{` + at + `,"userIdentity":{"type":"AWSService","invokedBy":"ec2.amazonaws.com"},"sourceIPAddress":"ec2.amazonaws.com"}`,
+		{"a service acts", importers.CloudTrail, `{` + call + `,"userIdentity":{"type":"AWSService","invokedBy":"ec2.amazonaws.com"},"sourceIPAddress":"ec2.amazonaws.com"}`,
 			map[string]string{"user_id": `"ec2.amazonaws.com"`, "ip_address": ""}},
-		{"IPv6 with a zone", importers.CloudTrail, `{` + at + `,"sourceIPAddress":"fe80::1%eth0"}`, map[string]string{"ip_address": ""}},
-		{"IPv6", importers.CloudTrail, `{` + at + `,"sourceIPAddress":"2001:DB8::1"}`, map[string]string{"ip_address": `"2001:DB8::1"`}},
+		{"IPv6 with a zone", importers.CloudTrail, `{` + call + `,"sourceIPAddress":"fe80::1%eth0"}`, map[string]string{"ip_address": ""}},
+		{"IPv6", importers.CloudTrail, `{` + call + `,"sourceIPAddress":"2001:DB8::1"}`, map[string]string{"ip_address": `"2001:DB8::1"`}},
 		{"action with odd characters", importers.CloudTrail, `{` + at + `,"eventName":"Ünder score(1)"}`, map[string]string{"action": `"event._nder_score_1_"`}},
 		{"action with a digit first", importers.CloudTrail, `{` + at + `,"eventName":"2FA"}`, map[string]string{"action": `"event.2FA"`}},
-		{"bucket and key", importers.CloudTrail, `{` + at + `,"requestParameters":{"bucketName":"b","key":"k/1"}}`, map[string]string{"resource_id": `"b/k/1"`}},
-		{"named parameter", importers.CloudTrail, `{` + at + `,"requestParameters":{"zzz":"1","userName":"ada"}}`, map[string]string{"resource_id": `"ada"`}},
-		{"likely name", importers.CloudTrail, `{` + at + `,"requestParameters":{"mode":"x","widgetId":"w","gadgetId":"g"}}`, map[string]string{"resource_id": `"g"`}},
-		{"resource without a type", importers.CloudTrail, `{` + at + `,"eventSource":"kms.amazonaws.com","resources":[{"ARN":"arn:k"}]}`,
+		{"bucket and key", importers.CloudTrail, `{` + call + `,"requestParameters":{"bucketName":"b","key":"k/1"}}`, map[string]string{"resource_id": `"b/k/1"`}},
+		{"named parameter", importers.CloudTrail, `{` + call + `,"requestParameters":{"zzz":"1","userName":"ada"}}`, map[string]string{"resource_id": `"ada"`}},
+		{"likely name", importers.CloudTrail, `{` + call + `,"requestParameters":{"mode":"x","widgetId":"w","gadgetId":"g"}}`, map[string]string{"resource_id": `"g"`}},
+		{"resource without a type", importers.CloudTrail, `{` + call + `,"eventSource":"kms.amazonaws.com","resources":[{"ARN":"arn:k"}]}`,
 			map[string]string{"resource_type": `"kms"`, "resource_id": `"arn:k"`}},
-		{"long texts", importers.CloudTrail, `{` + at + `,"userIdentity":{"arn":"` + long + `"},"userAgent":"` + long + `","requestID":"` + long + `","resources":[{"ARN":"` + long + `"}]}`,
+		{"long texts", importers.CloudTrail, `{` + call + `,"userIdentity":{"arn":"` + long + `"},"userAgent":"` + long + `","requestID":"` + long + `","resources":[{"ARN":"` + long + `"}]}`,
 			map[string]string{"user_id": `"` + long[:256] + `"`, "user_agent": "", "request_id": "", "resource_id": `"` + long[:512] + `"`}},
 		{"error without a reason", importers.CloudTrail, `{` + at + `,"eventName":"A","eventSource":"b.amazonaws.com","errorCode":"C"}`,
 			map[string]string{"message": `"A on b by unknown failed with C"`, "severity": `"ERROR"`}},
@@ -350,6 +351,33 @@ func TestRecordsThatCannotBecomeEntries(t *testing.T) {
 }
 
 // Entries of Ocelot come as they are, whatever the layout.
+// A record of another format is not stored as an unknown action.
+func TestAFormatRejectsRecordsOfOthers(t *testing.T) {
+	for _, sample := range samples {
+		for _, format := range []importers.Format{importers.CloudTrail, importers.GitHub, importers.Okta, importers.GCP, importers.Kubernetes} {
+			records, err := read(compact(t, sample.record), format)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range records {
+				if format == sample.format && r.Err != nil {
+					t.Errorf("%s as %s: got error %v, want none", sample.format, format, r.Err)
+				}
+				if format != sample.format && (r.Err == nil || !strings.Contains(r.Err.Error(), "is no record of "+string(format))) {
+					t.Errorf("%s as %s: got error %v, want one that it is no record of %s", sample.format, format, r.Err, format)
+				}
+			}
+		}
+	}
+	records, err := read(`{"timestamp":"2026-01-01T00:00:00Z","textPayload":"started"}`, importers.GCP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(records[0].Err); !strings.Contains(got, "is no record of gcp: it names no action") {
+		t.Errorf("got error %q, want one that it is no record of gcp", got)
+	}
+}
+
 func TestEntriesAndTheirPlaces(t *testing.T) {
 	const a, b = `{"action":"A","events":[{"x":1}]}`, `{"action":"B","n":1.50}`
 	for _, c := range []struct {
