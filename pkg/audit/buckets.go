@@ -6,27 +6,39 @@ import (
 )
 
 // Buckets divides time into the buckets of a histogram, by the clock of a time zone. A bucket
-// ends when the clock first shows a whole multiple of the interval since 1970-01-01T00:00:00.
+// ends when the clock first shows a whole multiple of the interval since 1970-01-01T00:00:00. Buckets
+// of whole weeks begin on Mondays (ISO 8601): they count from 1969-12-29.
 // So a day has 23, 24 or 25 hours, and a day that a zone left out has no bucket. When the clock
 // is set back by at least the interval, the buckets of that time come twice. All times are Unix
 // milliseconds. It is not safe for concurrent use.
 type Buckets struct {
 	interval int64
+	shift    int64          // from the beginning of a bucket to 1970
 	zone     *time.Location // nil: UTC
 	last     period         // the last one that was used
 }
+
+const (
+	week = 7 * 24 * time.Hour
+	// sinceMonday is the time from a Monday to 1970-01-01, which was a Thursday.
+	sinceMonday = 3 * 24 * time.Hour
+)
 
 // NewBuckets returns the buckets of a histogram. The interval is positive and consists of whole
 // seconds. A nil zone is UTC.
 func NewBuckets(interval time.Duration, zone *time.Location) *Buckets {
 	b := &Buckets{interval: interval.Milliseconds(), zone: zone}
+	if interval%week == 0 {
+		b.shift = sinceMonday.Milliseconds()
+	}
 	if zone == nil || zone == time.UTC {
-		b.zone, b.last = nil, period{Period: Period{Start: math.MinInt64, End: math.MaxInt64}, reached: math.MinInt64}
+		b.zone, b.last = nil, period{Period: Period{Start: math.MinInt64, End: math.MaxInt64, Offset: b.shift}, reached: math.MinInt64}
 	}
 	return b
 }
 
-// Period is a time in which a zone has one offset: Start ≤ t < End, and Offset is added to t.
+// Period is a time in which a zone has one offset: Start ≤ t < End. Buckets begin where t + Offset is a
+// multiple of the interval.
 type Period struct{ Start, End, Offset int64 }
 
 // period is a Period with the number of the last bucket that its clock had reached before it.
@@ -48,7 +60,7 @@ func (b *Buckets) periodOf(t int64) Period {
 	at := time.UnixMilli(t).In(b.zone)
 	_, seconds := at.Zone()
 	start, end := at.ZoneBounds()
-	p := Period{Start: math.MinInt64, End: math.MaxInt64, Offset: int64(seconds) * 1000}
+	p := Period{Start: math.MinInt64, End: math.MaxInt64, Offset: int64(seconds)*1000 + b.shift}
 	if !start.IsZero() {
 		p.Start = start.UnixMilli()
 	}

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"errors"
+	"strings"
 	"time"
 )
 
@@ -10,7 +11,10 @@ var errTime = errors.New("must be an RFC 3339 time such as 2026-01-31T09:30:00.1
 // ParseTime parses an RFC 3339 time strictly and returns it in UTC. A leap second becomes the last
 // millisecond before it, because a clock of 86,400 seconds a day has no place for it. A second 60
 // that is not at the end of a month in UTC is an error.
+//
+// The letters T and Z may be lower-case (RFC 3339, section 5.6).
 func ParseTime(text string) (time.Time, error) {
+	text = strings.ToUpper(text)
 	// time.Parse also takes hours of one digit, decimal commas and offsets of a day.
 	if !isRFC3339(text) {
 		return time.Time{}, errTime

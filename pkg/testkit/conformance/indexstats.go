@@ -35,20 +35,32 @@ func indexCountsByTimeZone(t *testing.T, x IndexUnderTest) {
 			{}, {Where: audit.Text{Words: []string{"paid"}}}, {Where: audit.Equals{Field: audit.FieldAction, Values: []string{"CREATE"}}},
 			{Where: audit.Equals{Field: audit.FieldUserID, Values: []string{"ann"}}},
 		} {
-			wantByClock(t, x, entries, f, audit.StatsRequest{Interval: 24 * time.Hour, Zone: zone}, time.DateOnly)
-			wantByClock(t, x, entries, f, audit.StatsRequest{Interval: time.Hour, Zone: zone}, hour)
+			wantByClock(t, x, entries, f, audit.StatsRequest{Interval: 24 * time.Hour, Zone: zone}, clockForm(time.DateOnly))
+			wantByClock(t, x, entries, f, audit.StatsRequest{Interval: 7 * 24 * time.Hour, Zone: zone}, isoWeek)
+			wantByClock(t, x, entries, f, audit.StatsRequest{Interval: time.Hour, Zone: zone}, clockForm(hour))
 		}
 	}
 }
 
-// wantByClock counts the entries by what the clock of the zone shows in a form.
-func wantByClock(t *testing.T, x IndexUnderTest, entries []audit.Entry, f audit.Filter, request audit.StatsRequest, form string) {
+// clockForm returns what a clock shows in a form.
+func clockForm(form string) func(time.Time) string {
+	return func(at time.Time) string { return at.Format(form) }
+}
+
+// isoWeek returns the week of ISO 8601, which begins on a Monday.
+func isoWeek(at time.Time) string {
+	year, week := at.ISOWeek()
+	return fmt.Sprintf("%d-W%02d", year, week)
+}
+
+// wantByClock counts the entries by what the clock or the calendar of the zone shows.
+func wantByClock(t *testing.T, x IndexUnderTest, entries []audit.Entry, f audit.Filter, request audit.StatsRequest, shows func(time.Time) string) {
 	t.Helper()
 	var want []audit.Bucket
 	for i := range entries {
 		at, n := entries[i].Timestamp.In(request.Zone), len(want)
 		switch r := (record{Entry: entries[i]}); {
-		case n == 0 || want[n-1].Start.Format(form) != at.Format(form):
+		case n == 0 || shows(want[n-1].Start) != shows(at):
 			if r.chosen(f) {
 				want = append(want, audit.Bucket{Start: at, Count: 1})
 			}
@@ -59,13 +71,13 @@ func wantByClock(t *testing.T, x IndexUnderTest, entries []audit.Entry, f audit.
 	stats := must[audit.Stats](t)(x.Index.Stats(t.Context(), entries[0].Tenant, f, request))
 	got := slices.DeleteFunc(stats.Histogram, func(b audit.Bucket) bool { return b.Count == 0 })
 	same := func(a, b audit.Bucket) bool {
-		return a.Start.Format(form) == b.Start.Format(form) && a.Count == b.Count
+		return shows(a.Start) == shows(b.Start) && a.Count == b.Count
 	}
 	if !slices.EqualFunc(got, want, same) {
 		t.Fatalf("%s by %v, filter %+v:\n got %v\nwant %v", request.Zone, request.Interval, f, got, want)
 	}
 	for i := 1; i < len(stats.Histogram); i++ {
-		if before, start := stats.Histogram[i-1].Start, stats.Histogram[i].Start; start.Sub(before) > 25*time.Hour {
+		if before, start := stats.Histogram[i-1].Start, stats.Histogram[i].Start; start.Sub(before) > request.Interval+time.Hour {
 			t.Errorf("%s by %v: got %v after %v, want no gap", request.Zone, request.Interval, start, before)
 		}
 	}
