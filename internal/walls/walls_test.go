@@ -113,6 +113,8 @@ var imports = []forbidden{
 	{"engine → other module", "pkg/engine/fileblob", "github.com/google/uuid", "engine"},
 	{"engine → another's database", "pkg/engine/sqsqueue", "go.mongodb.org/mongo-driver/v2/bson", "mongodb"},
 	{"engine → another's index", "pkg/engine/mongostore", "github.com/opensearch-project/opensearch-go/v4", "opensearch"},
+	{"full-text index → domain", "pkg/engine/sqlite/postings", "pkg/audit", "postings"},
+	{"full-text index → SQL", "pkg/engine/sqlite/postings", "modernc.org/sqlite", "postings"},
 	{"engine → another's file", "pkg/engine/fileblob", "modernc.org/sqlite", "sqlite"},
 	{"engine → another's service", "pkg/engine/mongostore", "github.com/aws/aws-sdk-go-v2/service/s3", "aws-services"},
 	{"new engine → MongoDB", "pkg/engine/fresh", "go.mongodb.org/mongo-driver/v2/mongo", "mongodb"},

@@ -14,7 +14,7 @@ type work int
 
 const (
 	workRemove work = iota // its parts are entries
-	workMerge              // pages of the full-text table
+	workMerge              // pages of the full-text index
 	workErase              // pages whose free part is erased
 	workShrink             // pages of the file that are given back
 	workJoin               // blocks of facets, a few in each operation

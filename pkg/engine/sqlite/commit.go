@@ -24,7 +24,7 @@ func (db *DB) Committer() *Committer { return &Committer{db} }
 
 const (
 	// commitRows is the number of entries from which on an operation of Commit takes no further
-	// message: about 10 ms of work. The full-text table gets a segment for each transaction, so
+	// message: about 10 ms of work. The full-text index gets a segment for each transaction, so
 	// larger ones cost less.
 	commitRows = 250
 	// preparers is how many loads are prepared at the same time.
@@ -72,7 +72,17 @@ func (c *Committer) Commit(ctx context.Context, loads []ingest.Load) []ingest.Co
 	for i := range landings {
 		results[i] = ingest.Committed{Appended: ingest.Appended{Rejections: landings[i].refused}, Err: landings[i].failed}
 	}
-	for _, stretches := range operationsOf(landings, &c.db.writer.blocks) {
+	operations := operationsOf(landings, &c.db.writer.blocks)
+	var batching errgroup.Group
+	batching.SetLimit(preparers)
+	for _, stretches := range operations {
+		batching.Go(func() error {
+			batchTerms(indexRowsOf(landings, stretches))
+			return nil
+		})
+	}
+	_ = batching.Wait() // there are no errors
+	for _, stretches := range operations {
 		err := c.db.writeTo(ctx, c.db.operationsFor(rowsOf(stretches)), &operation{run: func(b *batch) error { return c.write(b, landings, stretches) }})
 		for i := range stretches {
 			add(&results[stretches[i].load], &stretches[i].result, err)
@@ -163,6 +173,19 @@ func rowsOf(stretches []stretch) (n int) {
 		n += stretches[i].to - stretches[i].from
 	}
 	return n
+}
+
+// indexRowsOf returns the rows of stretches that can be indexed.
+func indexRowsOf(landings []landing, stretches []stretch) (rows []*indexRow) {
+	for i := range stretches {
+		s := &stretches[i]
+		for j := s.from; j < s.to; j++ {
+			if row := &landings[s.load].rows[j]; !row.plain {
+				rows = append(rows, &row.indexed)
+			}
+		}
+	}
+	return rows
 }
 
 // write stores, indexes and places what the stretches have.

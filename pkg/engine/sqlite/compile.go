@@ -1,32 +1,29 @@
 package sqlite
 
 import (
-	"cmp"
 	"iter"
+	"reflect"
 	"slices"
-	"strings"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite/postings"
 )
 
-// A filter compiles to pieces: ranges of keys, each with the FTS5 expression that
+// A filter compiles to pieces: ranges of keys, each with the full-text expression that
 // its entries match. The bounds of the conditions on time divide the keys into
 // these ranges. Within a range each such condition is true or false, so that
 // only conditions on tokens remain.
 
-// Limits of an expression. FTS5's parser has a stack of 100 symbols. The other
-// two bound the cost of a hostile query.
+// Limits of an expression. They bound the cost of a hostile query.
 const (
-	maxMatchStack = 90
 	maxMatchTerms = 4096
 	maxTimeCuts   = 128
 )
 
-// piece is a range of keys and the full-text expression for its entries. ""
-// matches all of them.
+// piece is a range of keys and the full-text expression for its entries. nil matches all of them.
 type piece struct {
 	span
-	match string
+	match postings.Expr
 }
 
 // plan is a compiled filter.
@@ -41,7 +38,7 @@ type plan struct {
 // newPlan compiles a filter. It returns an *audit.ValidationError at "?q" if the filter is
 // too complex.
 func newPlan(tenant int64, filter audit.Filter) (*plan, error) {
-	p := &plan{compiler: compiler{tokens: newTokenizer(tenant), rendered: map[term]string{}}}
+	p := &plan{compiler: compiler{tokens: newTokenizer(tenant), known: map[term]postings.Token{}}}
 	var err error
 	if p.pieces, err = p.compiler.compile(filter); err != nil || filter.Unexpired == nil {
 		return p, err
@@ -106,7 +103,7 @@ func (c *compiler) compile(filter audit.Filter) ([]piece, error) {
 // appendPiece appends a piece. It extends the last piece if that one ends where
 // the new one begins and has the same expression.
 func appendPiece(pieces []piece, p piece) []piece {
-	if n := len(pieces); n > 0 && pieces[n-1].match == p.match && pieces[n-1].last+1 == p.first {
+	if n := len(pieces); n > 0 && pieces[n-1].last+1 == p.first && reflect.DeepEqual(pieces[n-1].match, p.match) {
 		pieces[n-1].last = p.last
 		return pieces
 	}
@@ -137,9 +134,9 @@ func timeCuts(e audit.Expr) []int64 {
 }
 
 type compiler struct {
-	tokens   tokenizer
-	rendered map[term]string // the tokens so far: pieces repeat them
-	phrases  int             // in the expression in progress
+	tokens       tokenizer
+	known        map[term]postings.Token // the tokens so far: pieces repeat them
+	alternations int                     // alternatives in the expression in progress
 }
 
 type term struct {
@@ -147,43 +144,39 @@ type term struct {
 	value string
 }
 
-// token returns the phrase of a field's value.
-func (c *compiler) token(field audit.Field, value string) string {
-	text, known := c.rendered[term{field, value}]
+// token returns the token of a field's value.
+func (c *compiler) token(field audit.Field, value string) postings.Token {
+	token, known := c.known[term{field, value}]
 	if !known {
-		text = exactly(c.tokens.term(nil, c.tokens.field(field), value))
-		c.rendered[term{field, value}] = text
+		token = exactly(c.tokens.term(nil, c.tokens.field(field), value))
+		c.known[term{field, value}] = token
 	}
-	return text
+	return token
 }
 
 // piece returns the full-text expression for the range. matches is false if
 // nothing in the range can match.
-func (c *compiler) piece(e audit.Expr, at span) (match string, matches bool, err error) {
+func (c *compiler) piece(e audit.Expr, at span) (match postings.Expr, matches bool, err error) {
 	normal := at.normalize(e)
 	if matchesAll(normal) || matchesNone(normal) {
-		return "", matchesAll(normal), nil
+		return nil, matchesAll(normal), nil
 	}
 	if audit.CountConditions(normal) > maxMatchTerms {
-		return "", false, audit.Invalid("?q", "too_complex", "must have at most %d values and phrases", maxMatchTerms)
+		return nil, false, audit.Invalid("?q", "too_complex", "must have at most %d values and phrases", maxMatchTerms)
 	}
-	c.phrases = 0
-	m, err := c.render(normal)
-	if err != nil {
-		return "", false, err
+	c.alternations = 0
+	if match, err = c.render(normal); err != nil {
+		return nil, false, err
 	}
-	if c.phrases > maxMatchTerms {
-		return "", false, audit.Invalid("?q", "too_complex", "must have fewer comparisons")
+	if c.alternations > maxMatchTerms {
+		return nil, false, audit.Invalid("?q", "too_complex", "must have fewer comparisons")
 	}
-	if m.stack > maxMatchStack {
-		return "", false, audit.Invalid("?q", "too_complex", "must not be nested so deeply")
-	}
-	return m.text, true, nil
+	return match, true, nil
 }
 
 // restrict adds the condition that entries have not expired to the full-text expression of
-// the range. The sum is deeper by a few levels. maxMatchStack leaves room for them.
-func (c *compiler) restrict(match string, unexpired audit.Expr, at span) (restricted string, matches bool, err error) {
+// the range.
+func (c *compiler) restrict(match postings.Expr, unexpired audit.Expr, at span) (restricted postings.Expr, matches bool, err error) {
 	if unexpired == nil {
 		return match, true, nil
 	}
@@ -191,15 +184,16 @@ func (c *compiler) restrict(match string, unexpired audit.Expr, at span) (restri
 	if matchesAll(normal) || matchesNone(normal) {
 		return match, matchesAll(normal), nil
 	}
-	operator := " AND "
-	if not, ok := normal.(audit.Not); ok && match != "" {
-		operator, normal = " NOT ", not.Expr
+	if match == nil {
+		restricted, err = c.render(normal)
+		return restricted, true, err
 	}
-	m, err := c.render(normal)
-	if err != nil || match == "" {
-		return m.text, true, err
+	if not, ok := normal.(audit.Not); ok {
+		without, err := c.render(not.Expr)
+		return postings.Except{Expr: match, Without: without}, true, err
 	}
-	return "(" + match + operator + m.text + ")", true, nil
+	condition, err := c.render(normal)
+	return postings.And{match, condition}, true, err
 }
 
 // normalize returns the normal form of an expression within the range. Only conditions on
@@ -237,137 +231,92 @@ func (s span) simplify(condition audit.Expr) audit.Expr {
 	return condition
 }
 
-// rendered is an FTS5 expression with the stack depth that FTS5's parser needs
-// for it. An expression deeper than maxMatchStack has no text.
-type rendered struct {
-	text  string
-	stack int
-}
-
-const (
-	stackOfPhrase   = 3 // the phrase and what the parser reduces it to
-	stackOfBracket  = 1
-	stackOfOperator = 2 // the left operand and the operator
-)
-
-// render returns the FTS5 expression of an expression in normal form.
-func (c *compiler) render(e audit.Expr) (rendered, error) {
+// render returns the full-text expression of an expression in normal form.
+func (c *compiler) render(e audit.Expr) (postings.Expr, error) {
 	switch e := e.(type) {
 	case audit.And:
 		return c.renderAnd(e)
 	case audit.Or:
-		return c.join(" OR ", e)
+		parts, err := c.renderEach(e)
+		return anyOf(parts), err
 	case audit.Not:
 		return c.renderAnd(audit.And{e})
 	case audit.Equals:
-		return rendered{c.token(e.Field, e.Values[0]), stackOfPhrase}, nil // simplify left one value
+		return c.token(e.Field, e.Values[0]), nil // simplify left one value
 	case audit.Text:
-		return rendered{c.phrase(e), stackOfPhrase}, nil
+		return c.phrase(e), nil
 	case audit.Prefix:
-		return rendered{beginning(c.tokens.term(nil, c.tokens.field(e.Field), e.Value)), stackOfPhrase}, nil
+		return beginning(c.tokens.term(nil, c.tokens.field(e.Field), e.Value)), nil
 	}
-	phrases, err := c.alternatives(e)
-	if err != nil || len(phrases) == 0 {
-		return c.none(), err
-	}
-	c.phrases += len(phrases)
-	return anyOf(phrases), nil
+	alternatives, err := c.alternatives(e)
+	c.alternations += len(alternatives)
+	return anyOf(alternatives), err
 }
 
-// renderAnd returns "positive NOT negative". FTS5 has no unary NOT: if no part
-// is positive, the token that every entry has takes its place.
-func (c *compiler) renderAnd(e audit.And) (rendered, error) {
+// renderAnd returns what the positive parts match and the negative ones do not. If no part is positive,
+// the token that every entry has takes its place.
+func (c *compiler) renderAnd(e audit.And) (postings.Expr, error) {
 	positive, negative := e.SplitNegations()
-	if len(negative) == 0 {
-		return c.join(" AND ", positive)
-	}
-	included := c.all()
-	if len(positive) > 0 {
-		var err error
-		if included, err = c.join(" AND ", positive); err != nil {
-			return rendered{}, err
-		}
-	}
-	excluded, err := c.join(" OR ", negative)
+	included, err := c.renderEach(positive)
 	if err != nil {
-		return rendered{}, err
+		return nil, err
 	}
-	return bracket(" NOT ", []rendered{included, excluded}), nil
+	if len(included) == 0 {
+		included = []postings.Expr{c.all()}
+	}
+	if len(negative) == 0 {
+		return allOf(included), nil
+	}
+	excluded, err := c.renderEach(negative)
+	return postings.Except{Expr: allOf(included), Without: anyOf(excluded)}, err
 }
 
-// exactly returns the phrase of a token.
-func exactly(token []byte) string { return `"` + string(token) + `"` }
-
-// beginning returns the phrase of all tokens that begin so.
-func beginning(start []byte) string { return exactly(start) + " *" }
-
-// anyOf returns the expression that one of the phrases matches.
-func anyOf(phrases []string) rendered {
-	parts := make([]rendered, len(phrases))
-	for i, phrase := range phrases {
-		parts[i] = rendered{phrase, stackOfPhrase}
-	}
-	if len(parts) == 1 {
-		return parts[0]
-	}
-	return bracket(" OR ", parts)
-}
-
-// phrase returns a phrase of words. They consist of letters, marks and digits,
-// so nothing in them can end the phrase.
-func (c *compiler) phrase(e audit.Text) string {
-	match := []byte{'"'}
-	for i, word := range e.Words {
-		if i > 0 {
-			match = append(match, ' ')
-		}
-		match = appendWord(match, c.tokens.tenant, word)
-	}
-	match = append(match, '"')
-	if e.Prefix {
-		match = append(match, " *"...)
-	}
-	return string(match)
-}
-
-// all returns the phrase that every entry of the tenant matches.
-func (c *compiler) all() rendered {
-	return rendered{exactly(appendToken(nil, c.tokens.tenant, tokenAll)), stackOfPhrase}
-}
-
-// none returns an expression that no entry matches.
-func (c *compiler) none() rendered { return bracket(" NOT ", []rendered{c.all(), c.all()}) }
-
-// join joins one or more expressions by an operator. Those that need most of
-// the parser's stack come first, where the parser has used least of it.
-func (c *compiler) join(operator string, exprs []audit.Expr) (rendered, error) {
-	parts := make([]rendered, len(exprs))
+func (c *compiler) renderEach(exprs []audit.Expr) ([]postings.Expr, error) {
+	parts := make([]postings.Expr, len(exprs))
 	for i := range exprs {
 		var err error
 		if parts[i], err = c.render(exprs[i]); err != nil {
-			return rendered{}, err
+			return nil, err
 		}
 	}
-	if len(parts) == 1 {
-		return parts[0], nil
-	}
-	slices.SortStableFunc(parts, func(a, b rendered) int { return cmp.Compare(b.stack, a.stack) })
-	return bracket(operator, parts), nil
+	return parts, nil
 }
 
-// bracket joins expressions by an operator in the order given.
-func bracket(operator string, parts []rendered) rendered {
-	whole := rendered{stack: stackOfBracket + parts[0].stack}
-	for _, part := range parts[1:] {
-		whole.stack = max(whole.stack, stackOfBracket+stackOfOperator+part.stack)
+func exactly(token []byte) postings.Token { return postings.Token(token) }
+
+// beginning matches all tokens that begin so.
+func beginning(start []byte) postings.Prefix { return postings.Prefix(start) }
+
+func allOf(parts []postings.Expr) postings.Expr {
+	if len(parts) == 1 {
+		return parts[0]
 	}
-	if whole.stack > maxMatchStack {
-		return whole
+	return postings.And(parts)
+}
+
+func anyOf(parts []postings.Expr) postings.Expr {
+	if len(parts) == 1 {
+		return parts[0]
 	}
-	texts := make([]string, len(parts))
-	for i, part := range parts {
-		texts[i] = part.text
+	return postings.Or(parts)
+}
+
+// phrase matches words that follow each other.
+func (c *compiler) phrase(e audit.Text) postings.Expr {
+	tokens := make([]string, len(e.Words))
+	for i, word := range e.Words {
+		tokens[i] = string(appendWord(nil, c.tokens.tenant, word))
 	}
-	whole.text = "(" + strings.Join(texts, operator) + ")"
-	return whole
+	switch {
+	case len(tokens) > 1:
+		return postings.Phrase{Tokens: tokens, Prefix: e.Prefix}
+	case e.Prefix:
+		return postings.Prefix(tokens[0])
+	}
+	return postings.Token(tokens[0])
+}
+
+// all matches every entry of the tenant.
+func (c *compiler) all() postings.Token {
+	return exactly(appendToken(nil, c.tokens.tenant, tokenAll))
 }

@@ -58,6 +58,12 @@ type DB struct {
 	signals   map[string]*signal
 	backlogs  map[string]*backlog
 
+	merges      mergeLimits
+	mergers     [mergerKinds]*merger
+	stopMergers context.CancelFunc
+	erasingMu   sync.Mutex
+	erasing     [mergerKinds]<-chan erased // requests without a result yet
+
 	closeOnce sync.Once
 	closeErr  error
 }
@@ -86,7 +92,7 @@ func Open(ctx context.Context, path string, opts ...Option) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	db := &DB{now: time.Now, timing: time.Now, numbers: map[audit.TenantID]int64{}, signals: map[string]*signal{}, backlogs: map[string]*backlog{}}
+	db := &DB{now: time.Now, timing: time.Now, merges: defaultMerges, numbers: map[audit.TenantID]int64{}, signals: map[string]*signal{}, backlogs: map[string]*backlog{}}
 	for _, opt := range opts {
 		opt(db)
 	}
@@ -117,7 +123,7 @@ func (db *DB) open(ctx context.Context, path string) (err error) {
 	if err := createPrivate(path); err != nil {
 		return err
 	}
-	if db.writer, err = openWriter(ctx, path, db.shared, busy); err != nil {
+	if db.writer, err = openWriter(ctx, path, db.shared, busy, db.merges); err != nil {
 		return err
 	}
 	db.read, err = openPool(path, url.Values{"_pragma": {
@@ -135,7 +141,11 @@ func (db *DB) open(ctx context.Context, path string) (err error) {
 	if db.shared {
 		db.watcher = newWatcher(db)
 	}
-	return db.loadNumbers(ctx)
+	if err := db.loadNumbers(ctx); err != nil {
+		return err
+	}
+	db.startMergers()
+	return nil
 }
 
 // Close waits for current writes and closes the file. Later calls of the DB fail.
@@ -149,6 +159,12 @@ func (db *DB) closeAll() error {
 	var errs []error
 	if db.watcher != nil {
 		errs = append(errs, db.watcher.end())
+	}
+	if db.stopMergers != nil {
+		db.stopMergers()
+		for _, m := range db.mergers {
+			errs = append(errs, m.close())
+		}
 	}
 	if db.readers != nil {
 		for range readerCount {

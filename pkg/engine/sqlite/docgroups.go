@@ -20,11 +20,10 @@ func (s *counter) groupsOfDocs(by []audit.Field, top int, entries int64) ([]audi
 		return nil, audit.ErrTooManyEntries("at most %d can be grouped by changed or metadata", maxGroupedDocs)
 	}
 	groups := groupCounts{fields: len(by), most: audit.MaxGroups}
-	query, args := s.chosen()
 	docs := docReader{conn: s.conn}
 	var done int64
 	s.forecast.begin()
-	err := docs.eachUnprepared(s.ctx, query, args, func() (bool, error) {
+	err := s.eachDoc(&docs, func() (bool, error) {
 		if s.forecast.due() {
 			if err := s.forecast.check(done, entries); err != nil {
 				return false, err

@@ -217,11 +217,6 @@ func (r *docReader) each(ctx context.Context, query string, args []any, visit fu
 	return r.conn.each(ctx, query, args, r.columns(), visit)
 }
 
-// eachUnprepared is each for a query that is not a constant.
-func (r *docReader) eachUnprepared(ctx context.Context, query string, args []any, visit func() (more bool, err error)) error {
-	return r.conn.eachUnprepared(ctx, query, args, r.columns(), visit)
-}
-
 func (r *docReader) columns() []any {
 	return []any{&r.key, &r.id, &r.digest, &r.message, &r.block, &r.place, &r.recent}
 }

@@ -97,24 +97,84 @@ const (
 	UrgentLogBytes = urgentLogBytes
 )
 
-// MatchPlans returns SQLite's plans of the queries of a page with an expression.
-func (db *DB) MatchPlans(ctx context.Context) (plans []string, err error) {
-	for _, query := range []string{findMatchRising, findMatchFalling} {
-		var steps []string
-		err := db.snapshot(ctx, func(c *conn) error {
-			var detail string
-			args := []any{"x", 0, 0, 1}
-			return c.eachUnprepared(ctx, `EXPLAIN QUERY PLAN `+query, args, []any{new(int), new(int), new(int), &detail}, func() (bool, error) {
-				steps = append(steps, detail)
-				return true, nil
-			})
+// CheckTerms returns an error unless each indexed entry is in one segment in use, and nothing else is.
+func (db *DB) CheckTerms(ctx context.Context) error {
+	return db.snapshot(ctx, func(c *conn) error {
+		var want []int64
+		var key int64
+		err := c.eachUnprepared(ctx, `SELECT key FROM indexed_keys ORDER BY key`, nil, []any{&key}, func() (bool, error) {
+			want = append(want, key)
+			return true, nil
 		})
 		if err != nil {
-			return nil, err
+			return err
 		}
-		plans = append(plans, strings.Join(steps, "\n"))
+		rows, err := c.segmentsIn(ctx, everything)
+		if err != nil {
+			return err
+		}
+		snapshot, err := c.snapshotOf(ctx, nil, rows)
+		if err != nil {
+			return err
+		}
+		var got []int64
+		for i, segment := range snapshot.Segments {
+			removed := 0
+			var left []int
+			for ordinal := range segment.Docs {
+				if ordinal/64 < len(segment.Removed) && segment.Removed[ordinal/64]>>(ordinal%64)&1 == 1 {
+					removed++
+				} else {
+					left = append(left, ordinal)
+				}
+			}
+			if removed != rows[i].removed {
+				return fmt.Errorf("segment %d has %d removed documents, its row says %d", segment.Number, removed, rows[i].removed)
+			}
+			keys, err := snapshot.KeysOf(ctx, segment, left)
+			if err != nil {
+				return err
+			}
+			got = append(got, keys...)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("the segments have %d keys, the index has %d, or they differ", len(got), len(want))
+		}
+		return nil
+	})
+}
+
+// Segments counts the segments of each level that are in use, and those that are not.
+func (db *DB) Segments(ctx context.Context) (byLevel map[int]int, others int, err error) {
+	byLevel = map[int]int{}
+	err = db.snapshot(ctx, func(c *conn) error {
+		var state segmentState
+		var level, n int
+		return c.eachUnprepared(ctx, `SELECT state, level, count(*) FROM segments GROUP BY state, level`, nil, []any{&state, &level, &n}, func() (bool, error) {
+			if state == segmentInUse {
+				byLevel[level] += n
+			} else {
+				others += n
+			}
+			return true, nil
+		})
+	})
+	return byLevel, others, err
+}
+
+// MergeAll merges the segments of level 0 as if they were due.
+func (db *DB) MergeAll(ctx context.Context) error {
+	m := &merger{db: db, kind: mergesLevel0, limits: mergeLimits{segments: 2, docs: 1 << 30}, avoid: avoided{}, conn: conn{pool: db.read}}
+	return errors.Join(m.session(ctx, false), m.conn.close())
+}
+
+// WithMerges merges segments of level 0 from a number on, and several of another level. The writer merges
+// them itself from another number on.
+func WithMerges(segments, most, atOnce int) Option {
+	return func(db *DB) {
+		db.merges = mergeLimits{segments: segments, docs: 1 << 30, most: most, atOnce: atOnce, large: 1 << 30}
 	}
-	return plans, nil
 }
 
 // WithTiming sets the clock of the forecasts of counts.

@@ -11,20 +11,13 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// The queries of a page, with and without an expression, in both directions. Those with an
-// expression first find all keys of the page. SQLite's driver interrupts a query only until its
-// first row, and between two rows of a rare expression may lie the work of seconds.
+// The queries of a page without an expression, in both directions, and that of entries with keys.
 const (
 	findAllRising = `SELECT ` + entryColumns + ` FROM indexed_keys k CROSS JOIN entries e ON e.key = k.key` + joinDocs + `
 		WHERE k.tenant = ? AND k.key BETWEEN ? AND ? ORDER BY k.key LIMIT ?`
 	findAllFalling = `SELECT ` + entryColumns + ` FROM indexed_keys k CROSS JOIN entries e ON e.key = k.key` + joinDocs + `
 		WHERE k.tenant = ? AND k.key BETWEEN ? AND ? ORDER BY k.key DESC LIMIT ?`
-	findMatchRising = `WITH found (key) AS MATERIALIZED (SELECT rowid FROM terms
-			WHERE terms MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid LIMIT ?)
-		SELECT ` + entryColumns + ` FROM found CROSS JOIN entries e ON e.key = found.key` + joinDocs
-	findMatchFalling = `WITH found (key) AS MATERIALIZED (SELECT rowid FROM terms
-			WHERE terms MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid DESC LIMIT ?)
-		SELECT ` + entryColumns + ` FROM found CROSS JOIN entries e ON e.key = found.key` + joinDocs
+	findKeys = `SELECT ` + entryColumns + ` FROM json_each(?) k CROSS JOIN entries e ON e.key = k.value` + joinDocs
 )
 
 // Find implements search.Index.
@@ -56,14 +49,16 @@ func (x *Index) find(ctx context.Context, tenant audit.TenantID, filter audit.Fi
 	r := pageReader{ctx: ctx, tenant: number, docs: docReader{tenant: tenant}, falling: falling, limit: request.Limit, maxBytes: request.MaxBytes, scanLimits: x.scan}
 	err = x.db.snapshot(ctx, func(c *conn) error {
 		r.docs.conn = c
+		r.matches = matcher{cache: x.db.writer.segments, conn: c}
 		if bounds, err = c.occupied(ctx, plan, bounds); err != nil {
 			return err
 		}
-		if mergesTerms(filter.Where) {
+		if joinsTerms(filter.Where) {
 			if bounds, err = r.scan(filter, plan.hull().intersect(bounds)); err != nil || r.more {
 				return err
 			}
 		}
+		r.matches.within = plan.hull().intersect(bounds)
 		for p, err := range plan.within(bounds, falling) {
 			if err != nil {
 				return err
@@ -81,7 +76,7 @@ func (x *Index) find(ctx context.Context, tenant audit.TenantID, filter audit.Fi
 }
 
 // occupied returns the part of a range from the tenant's first key to its last one. It
-// avoids full-text queries of ranges without entries if rules divide the range into many.
+// avoids full-text searches of ranges without entries if rules divide the range into many.
 // Otherwise it returns the range.
 func (c *conn) occupied(ctx context.Context, p *plan, s span) (span, error) {
 	if len(p.expiries) == 0 || s.empty() {
@@ -122,6 +117,7 @@ type pageReader struct {
 	ctx      context.Context
 	tenant   int64
 	docs     docReader
+	matches  matcher
 	falling  bool
 	limit    int
 	maxBytes int
@@ -141,17 +137,18 @@ func (r *pageReader) read(p piece) (more bool, err error) {
 	if p.empty() {
 		return true, nil
 	}
-	query, args := findAllRising, []any{r.tenant}
-	if r.falling {
+	rest := r.limit + 1 - len(r.entries)
+	query, args := findAllRising, []any{r.tenant, p.first, p.last, rest}
+	switch {
+	case p.match != nil:
+		found, err := r.find(p, rest)
+		if err != nil || len(found) == 0 {
+			return true, err
+		}
+		query, args = findKeys, []any{jsonKeys(found)}
+	case r.falling:
 		query = findAllFalling
 	}
-	if p.match != "" {
-		query, args = findMatchRising, []any{p.match}
-		if r.falling {
-			query = findMatchFalling
-		}
-	}
-	args = append(args, p.first, p.last, r.limit+1-len(r.entries))
 	err = r.docs.each(r.ctx, query, args, func() (bool, error) {
 		if len(r.entries) == r.limit {
 			r.more = true // the row need not be read
@@ -164,6 +161,31 @@ func (r *pageReader) read(p piece) (more bool, err error) {
 		return !r.more, err
 	})
 	return !r.more, err
+}
+
+// find returns the first keys that a piece with an expression matches.
+func (r *pageReader) find(p piece, most int) (keys []int64, err error) {
+	for key, err := range r.matches.keys(r.ctx, p, r.falling) {
+		if err != nil {
+			return nil, err
+		}
+		if keys = append(keys, key); len(keys) == most {
+			break
+		}
+	}
+	return keys, nil
+}
+
+// jsonKeys returns keys as findKeys gets them.
+func jsonKeys(keys []int64) string {
+	text := []byte{'['}
+	for i, key := range keys {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = strconv.AppendInt(text, key, 10)
+	}
+	return string(append(text, ']'))
 }
 
 // current returns the current row's document and entry.

@@ -14,7 +14,7 @@ import (
 // disk. It implements jobs.Purger and works for all tenants: a purge of it comes after those of the
 // stores.
 //
-// The full-text table only marks a row as removed, until a merge rewrites its segments.
+// The full-text index only marks entries as removed, until a merge rewrites their segments.
 // And when SQLite moves a row to another page, the old page keeps a copy in its free
 // part. Deleting the row does not reach that copy.
 type FreeSpace struct{ db *DB }
@@ -42,9 +42,9 @@ func (f *FreeSpace) Purge(ctx context.Context, _ audit.TenantID, _ int) (int, er
 	if settled, err := f.db.awaitRemovals(ctx); err != nil || !settled {
 		return 1, err
 	}
-	n, err := f.db.mergeTerms(ctx)
+	n, err := f.db.eraseTerms(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("merge the full-text table: %w", err)
+		return 0, fmt.Errorf("merge the full-text index: %w", err)
 	}
 	if n == 0 {
 		if n, err = f.db.scrub(ctx); err != nil {
@@ -71,73 +71,6 @@ func (db *DB) awaitRemovals(ctx context.Context) (settled bool, err error) {
 		}
 	}
 	return sinceRemoval() >= settledAfter, nil
-}
-
-// Rows of pending_merge.
-const (
-	mergeOwed    = 1 // rows were removed since the last merge began
-	mergeStarted = 2
-)
-
-// mergeTerms does a step of merging the full-text table, until it has no words of removed
-// rows. It returns about the number of pages that it has written.
-func (db *DB) mergeTerms(ctx context.Context) (pages int, err error) {
-	err = db.backgroundStep(ctx, workMerge, func(b *batch, parts int) error {
-		merged, err := b.mergeTerms(parts)
-		if pages = 0; merged {
-			pages = parts
-		}
-		return err
-	})
-	return pages, err
-}
-
-func (b *batch) mergeTerms(pages int) (merged bool, err error) {
-	// A negative number makes FTS5 group all segments that exist now, to merge them into one.
-	// Only the first step does so. Otherwise each step would begin again with the segments that
-	// other writes have added since, and the merge would never end while they pile up.
-	started, err := b.hasPendingMerge(mergeStarted)
-	if err != nil {
-		return false, err
-	}
-	if !started {
-		if owed, err := b.hasPendingMerge(mergeOwed); err != nil || !owed {
-			return false, err
-		}
-		if _, err := b.exec(`UPDATE pending_merge SET number = ? WHERE number = ?`, mergeStarted, mergeOwed); err != nil {
-			return false, err
-		}
-		pages = -pages
-	}
-	more, err := b.mergeTermsOnce(pages)
-	if err != nil || more {
-		return more, err
-	}
-	_, err = b.exec(`DELETE FROM pending_merge WHERE number = ?`, mergeStarted)
-	return true, err
-}
-
-func (b *batch) hasPendingMerge(number int) (bool, error) {
-	n, err := b.int64(context.Background(), `SELECT count(*) FROM pending_merge WHERE number = ?`, number)
-	return n > 0, err
-}
-
-// mergeTermsOnce rewrites some pages. It reports whether the merge continues.
-func (b *batch) mergeTermsOnce(pages int) (more bool, err error) {
-	if err := b.flush(); err != nil {
-		return false, err
-	}
-	before, err := b.int64(context.Background(), `SELECT total_changes()`)
-	if err != nil {
-		return false, err
-	}
-	if _, err := b.exec(`INSERT INTO terms (terms, rank) VALUES ('merge', ?)`, pages); err != nil {
-		return false, err
-	}
-	after, err := b.int64(context.Background(), `SELECT total_changes()`)
-	b.writer.eraseLogSoon()
-	// The documentation of FTS5: a merge that changes fewer than two rows had nothing to do.
-	return after-before >= 2, err
 }
 
 // scrub erases the free parts of the next pages, and returns how many it looked at. A purge

@@ -38,7 +38,7 @@ func fillMixed(t *testing.T, db *sqlite.DB, n int) {
 	}
 }
 
-// checkFile has SQLite check the whole file.
+// checkFile has SQLite check the whole file, and checks the full-text index.
 func checkFile(t *testing.T, path string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)
@@ -52,7 +52,13 @@ func checkFile(t *testing.T, path string) {
 	if got != "ok" {
 		t.Errorf("the check of the file says %q, want ok", got)
 	}
-	execSQL(t, path, `INSERT INTO terms (terms, rank) VALUES ('integrity-check', 0)`)
+	checked, err := sqlite.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(checked.CheckTerms(t.Context()), checked.Close()); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestPurgeLeavesNoCopyOnSharedPages(t *testing.T) {

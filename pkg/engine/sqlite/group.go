@@ -1,10 +1,8 @@
 package sqlite
 
 import (
-	"cmp"
 	"errors"
 	"runtime"
-	"slices"
 	"time"
 )
 
@@ -18,7 +16,7 @@ const (
 // commitGroup runs the operation, and those that arrive meanwhile, in one
 // transaction. If one fails, which is rare, it runs all of them again with a
 // savepoint each, so that only that one fails. It does not use savepoints at
-// first, because the full-text index would write a segment for each.
+// first, because each would need a segment of the full-text index.
 func (w *writer) commitGroup(first *operation) {
 	began := time.Now()
 	defer func() { w.notePace(first, began) }()
@@ -146,13 +144,14 @@ func (w *writer) runWithSavepoint(op *operation) (result, err error) {
 	if err := w.conn.run(`SAVEPOINT operation`); err != nil {
 		return nil, err
 	}
-	b := &batch{conn: &w.conn, writer: w}
+	b, fresh := &batch{conn: &w.conn, writer: w}, len(w.fresh)
 	result = op.run(b)
 	if result == nil {
 		result = b.flush()
 	}
 	if result != nil {
 		w.forget()
+		w.fresh = w.fresh[:fresh]
 		if err := w.conn.run(`ROLLBACK TO operation`); err != nil {
 			return nil, err
 		}
@@ -164,17 +163,11 @@ func (w *writer) runWithSavepoint(op *operation) (result, err error) {
 	return result, w.conn.run(`RELEASE operation`)
 }
 
-// flush writes the full-text rows in the order of their keys. FTS5 would begin a
-// new segment at each key that is lower than the one before. Then it moves recent facets
-// and documents.
+// flush writes the tokens of entries. Then it moves recent facets and documents.
 func (b *batch) flush() error {
-	slices.SortFunc(b.terms, func(x, y termsRow) int { return cmp.Compare(x.key, y.key) })
-	for _, row := range b.terms {
-		if _, err := b.exec(`INSERT INTO terms (rowid, body) VALUES (?, ?)`, row.key, row.body); err != nil {
-			return err
-		}
+	if err := b.flushTerms(); err != nil {
+		return err
 	}
-	b.terms = b.terms[:0]
 	if err := b.packRecent(); err != nil {
 		return err
 	}
@@ -187,14 +180,17 @@ func (w *writer) commit() error {
 	err := w.conn.run(`COMMIT`)
 	if err != nil {
 		w.rollback()
+		return err
 	}
-	return err
+	w.keepFresh()
+	return nil
 }
 
 // rollback ends the transaction. If SQLite has none or cannot end it, rollback
 // closes the connection, which ends the transaction too.
 func (w *writer) rollback() {
 	w.forget()
+	w.fresh = nil
 	if err := w.conn.run(`ROLLBACK`); err != nil {
 		_ = w.conn.close() // callers get the first error
 	}

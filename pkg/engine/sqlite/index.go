@@ -5,9 +5,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite/postings"
 	"github.com/ocelot-audit/ocelot/pkg/panics"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
@@ -27,12 +29,25 @@ func (db *DB) Index() *Index { return &Index{db, usualScan} }
 type indexRow struct {
 	id     audit.EntryID
 	facets [len(facetColumns)]string
-	body   string
+	doc    postings.Doc
+	terms  batchedTerms // of doc
 }
 
 func (t *tokenizer) indexRow(e *audit.Entry) (indexRow, error) {
-	body, err := t.tokenize(e)
-	return indexRow{id: e.ID, facets: facetsOf(e), body: body}, err
+	doc, err := t.tokenize(e)
+	return indexRow{id: e.ID, facets: facetsOf(e), doc: doc}, err
+}
+
+// batchTerms prepares the tokens of rows that are written together.
+func batchTerms(rows []*indexRow) {
+	docs := make([]postings.Doc, len(rows))
+	for i, row := range rows {
+		docs[i] = row.doc
+	}
+	batch := postings.NewBatch(docs)
+	for i, row := range rows {
+		row.doc, row.terms = postings.Doc{}, batchedTerms{batch, i}
+	}
 }
 
 func newIndexRows(tenant int64, entries []audit.Entry) ([]indexRow, []audit.Rejection) {
@@ -67,6 +82,9 @@ func (x *Index) putBatch(ctx context.Context, tenant audit.TenantID, entries []a
 	rows, rejections := newIndexRows(number, entries)
 	if len(rows) == 0 {
 		return rejections, nil
+	}
+	for part := range slices.Chunk(pointersTo(rows), maxRows) {
+		batchTerms(part)
 	}
 	err = x.db.writeRows(ctx, len(rows), func(b *batch, from, to int) error {
 		for i := from; i < to; i++ {
@@ -123,7 +141,7 @@ func (b *batch) insertIndexedKey(tenant, key int64, row *indexRow) error {
 }
 
 func (b *batch) insertIndexed(tenant, key int64, row *indexRow) error {
-	b.terms = append(b.terms, termsRow{key: key, body: row.body})
+	b.addTerms(key, row.terms)
 	return b.insertFacets(tenant, key, &row.facets)
 }
 
@@ -149,7 +167,7 @@ func (x *Index) Contains(ctx context.Context, tenant audit.TenantID, id audit.En
 	return found > 0, nil
 }
 
-// Purge implements jobs.Purger. FreeSpace removes the words from the full-text table.
+// Purge implements jobs.Purger. FreeSpace erases the tokens.
 func (x *Index) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	n, err := x.db.purgeTenant(ctx, tenant, limit, (*batch).purgeIndex)
 	if err != nil {
@@ -177,16 +195,10 @@ func (b *batch) removeIndexed(tenant int64, keys []int64) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	if err := b.flush(); err != nil { // rows to delete may not be written yet
-		return err
-	}
-	if _, err := b.exec(`INSERT INTO pending_merge (number) VALUES (?) ON CONFLICT DO NOTHING`, mergeOwed); err != nil {
+	if err := b.removeTerms(keys); err != nil {
 		return err
 	}
 	for _, key := range keys {
-		if _, err := b.exec(`DELETE FROM terms WHERE rowid = ?`, key); err != nil {
-			return err
-		}
 		if _, err := b.exec(`DELETE FROM indexed_keys WHERE tenant = ? AND key = ?`, tenant, key); err != nil {
 			return err
 		}

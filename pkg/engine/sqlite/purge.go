@@ -10,7 +10,7 @@ import (
 
 // A purge overwrites what it removes with zeros (secure_delete), but copies of removed
 // records remain in three places. The writer erases those in the write-ahead log.
-// FreeSpace erases those in the full-text table and in the free parts of pages.
+// FreeSpace erases those in the full-text index and in the free parts of pages.
 
 // maxPurge is the maximum number of records that one Purge removes, so that other
 // writes do not wait for long.

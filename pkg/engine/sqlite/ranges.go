@@ -7,10 +7,11 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/decimal"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite/postings"
 )
 
-// alternatives returns phrases. One of them matches if the condition is true.
-func (c *compiler) alternatives(condition audit.Expr) ([]string, error) {
+// alternatives returns expressions. One of them matches if the condition is true.
+func (c *compiler) alternatives(condition audit.Expr) (postings.Or, error) {
 	switch e := condition.(type) {
 	case audit.Has:
 		return c.has(e.Field), nil
@@ -35,55 +36,55 @@ func (c *compiler) alternatives(condition audit.Expr) ([]string, error) {
 	case audit.Network:
 		return c.inNetwork(e.Prefix), nil
 	case audit.HasToken:
-		return []string{exactly(c.tokens.value(nil, e.Token))}, nil
+		return postings.Or{exactly(c.tokens.value(nil, e.Token))}, nil
 	}
 	return nil, fmt.Errorf("sqlite: cannot compile a %T", condition)
 }
 
-// has returns the phrases of the entries that have the field.
-func (c *compiler) has(field audit.Field) []string {
-	phrases := []string{beginning(c.tokens.term(nil, c.tokens.field(field), ""))}
+// has returns the alternatives for the entries that have the field.
+func (c *compiler) has(field audit.Field) postings.Or {
+	alternatives := postings.Or{beginning(c.tokens.term(nil, c.tokens.field(field), ""))}
 	if path, ofMetadata := field.MetadataPath(); ofMetadata {
-		phrases = append(phrases, exactly(c.tokens.object(nil, path)))
+		alternatives = append(alternatives, exactly(c.tokens.object(nil, path)))
 	}
-	return phrases
+	return alternatives
 }
 
-// inRange returns the phrases of a range that a Cover has divided.
-func (c *compiler) inRange(levels decimal.Levels, whole []decimal.Bucket, parts []decimal.Range, bucket func(decimal.Bucket) []byte, number func(key string) []byte) []string {
-	var phrases []string
+// inRange returns the alternatives of a range that a Cover has divided.
+func (c *compiler) inRange(levels decimal.Levels, whole []decimal.Bucket, parts []decimal.Range, bucket func(decimal.Bucket) []byte, number func(key string) []byte) postings.Or {
+	var alternatives postings.Or
 	for _, b := range whole {
 		if len(b.Start) == levels[b.Level] {
-			phrases = append(phrases, exactly(bucket(b)))
+			alternatives = append(alternatives, exactly(bucket(b)))
 		} else {
-			phrases = append(phrases, beginning(bucket(b)))
+			alternatives = append(alternatives, beginning(bucket(b)))
 		}
 	}
 	for _, part := range parts {
 		for _, p := range part.Prefixes() {
 			if p.Exact {
-				phrases = append(phrases, exactly(number(p.Text)))
+				alternatives = append(alternatives, exactly(number(p.Text)))
 			} else {
-				phrases = append(phrases, beginning(number(p.Text)))
+				alternatives = append(alternatives, beginning(number(p.Text)))
 			}
 		}
 	}
-	return phrases
+	return alternatives
 }
 
-// inNetwork returns the phrases of the addresses of a network. A digit that the network divides
-// leads to up to eight phrases.
-func (c *compiler) inNetwork(network netip.Prefix) []string {
+// inNetwork returns the alternatives for the addresses of a network. A digit that the network divides
+// leads to up to eight of them.
+func (c *compiler) inNetwork(network netip.Prefix) postings.Or {
 	address, bits := network.Addr(), network.Bits()
 	digits := hexDigits(address)
 	whole, rest := bits/4, bits%4
 	if rest == 0 {
-		return []string{beginning(c.tokens.network(nil, address, digits[:whole]))}
+		return postings.Or{beginning(c.tokens.network(nil, address, digits[:whole]))}
 	}
 	divided, _ := strconv.ParseUint(string(digits[whole:whole+1]), 16, 8) // of hexadecimal digits
-	var phrases []string
+	var alternatives postings.Or
 	for last := divided; last < divided+1<<(4-rest); last++ {
-		phrases = append(phrases, beginning(c.tokens.network(nil, address, strconv.AppendUint(digits[:whole:whole], last, 16))))
+		alternatives = append(alternatives, beginning(c.tokens.network(nil, address, strconv.AppendUint(digits[:whole:whole], last, 16))))
 	}
-	return phrases
+	return alternatives
 }

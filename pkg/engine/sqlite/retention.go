@@ -170,7 +170,7 @@ func (s *Entries) RemoveDue(ctx context.Context, tenant audit.TenantID, ids []au
 	return n, nil
 }
 
-// Remove implements retention.Index. FreeSpace removes the words from the full-text table.
+// Remove implements retention.Index. FreeSpace erases their tokens.
 func (x *Index) Remove(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) error {
 	_, err := x.db.removeByID(ctx, tenant, ids, func(b *batch, tenant int64, id audit.EntryID) (e docPlace, found bool, err error) {
 		found, err = b.found(`SELECT key FROM entries WHERE tenant = ? AND id = ?`, []any{tenant, id[:]}, []any{&e.key})

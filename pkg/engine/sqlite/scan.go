@@ -7,8 +7,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
-// For the beginning of a token, FTS5 merges the lists of all tokens that begin so, before it
-// returns the first entry. If most entries match, that takes much longer than reading a page. A page
+// For the beginning of a token, a search joins the lists of all tokens of a segment that begin so,
+// before it has the first entry. If most entries match, that takes longer than reading a page. A page
 // of such a filter therefore begins with a scan: it reads entries in the order of the list and
 // compares them itself, as long as enough of them match.
 
@@ -25,13 +25,13 @@ func (l scanLimits) enough(scanned, matched int) bool {
 	return scanned < l.least || scanned <= matched*l.perMatch
 }
 
-// mergesTerms reports whether FTS5 merges lists for the expression, or passes over the entries of one.
-func mergesTerms(e audit.Expr) bool {
+// joinsTerms reports whether a search joins lists for the expression, or passes over the entries of one.
+func joinsTerms(e audit.Expr) bool {
 	switch e := e.(type) {
 	case audit.And:
-		return slices.ContainsFunc(e, mergesTerms)
+		return slices.ContainsFunc(e, joinsTerms)
 	case audit.Or:
-		return slices.ContainsFunc(e, mergesTerms)
+		return slices.ContainsFunc(e, joinsTerms)
 	case audit.Text:
 		return e.Prefix
 	case audit.Not, audit.Prefix, audit.Number, audit.Network, audit.Has, audit.Received:

@@ -413,6 +413,33 @@ CREATE TABLE attempts (
 	PRIMARY KEY (tenant, caller, hour, place)
 ) WITHOUT ROWID;
 CREATE INDEX attempts_by_hour ON attempts (hour);
+`, `
+-- The full-text index, see segments.go. No number of a segment is used again.
+CREATE TABLE segments (
+	number  INTEGER PRIMARY KEY AUTOINCREMENT,
+	state   INTEGER NOT NULL,
+	merger  INTEGER NOT NULL, -- the kind that writes it
+	level   INTEGER NOT NULL,
+	docs    INTEGER NOT NULL,
+	removed INTEGER NOT NULL, -- of docs
+	first   INTEGER NOT NULL, -- keys from here
+	last    INTEGER NOT NULL, -- to here
+	pages   INTEGER NOT NULL,
+	bytes   INTEGER NOT NULL
+);
+-- The ids are numbers of segments and, in the lowest 24 bits, numbers within them.
+CREATE TABLE segment_pages (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE removed_terms (id INTEGER PRIMARY KEY, docs BLOB NOT NULL); -- a bitmap
+-- Who merges segments of a shared file, until when in Unix milliseconds.
+CREATE TABLE segment_mergers (
+	kind    INTEGER PRIMARY KEY,
+	owner   TEXT NOT NULL,
+	expires INTEGER NOT NULL
+);
+DROP TABLE pending_merge;
+-- The last entry whose tokens are in segments. Those of older files are built again, see olderterms.go.
+CREATE TABLE rebuilt_terms (tenant INTEGER NOT NULL, key INTEGER NOT NULL);
+INSERT INTO rebuilt_terms VALUES (0, 0);
 `}
 
 // migrate migrates the file to the current schema.

@@ -9,7 +9,7 @@ import (
 
 // section is a range of keys and a condition on the columns of its entries. A filter whose
 // conditions are on time and few columns only is some sections. These are counted without the
-// full-text table.
+// full-text index.
 type section struct {
 	span
 	where condition

@@ -2,12 +2,10 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -36,7 +34,7 @@ func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.F
 	}
 	s := counter{ctx: ctx, tenant: number, forecast: newForecast(x.db.timing)}
 	err = x.db.snapshot(ctx, func(c *conn) error {
-		s.conn = c
+		s.conn, s.matches = c, matcher{cache: x.db.writer.segments, conn: c, within: plan.hull()}
 		s.sections, s.counted = sectionsOf(filter)
 		bounds, err := c.occupied(ctx, plan, everything)
 		if err != nil {
@@ -60,10 +58,11 @@ func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.F
 type counter struct {
 	ctx      context.Context
 	conn     *conn
+	matches  matcher
 	tenant   int64
 	pieces   []piece
 	sections []section // the same as pieces, if counted is true
-	counted  bool      // no piece needs the full-text table
+	counted  bool      // no piece needs the full-text index
 	forecast *forecast
 }
 
@@ -222,7 +221,7 @@ func (s *counter) run(t *tally) error {
 
 func (s *counter) countPiece(t *tally, p piece) error {
 	switch {
-	case p.match == "":
+	case p.match == nil:
 		return s.countSection(t, section{span: p.span})
 	case t.columns == 0:
 		return s.countKeys(t, p)
@@ -382,76 +381,71 @@ func cellsFor(t *tally, where condition) string {
 
 // countKeys counts the entries of a full-text expression if only their time matters.
 func (s *counter) countKeys(t *tally, p piece) error {
-	const matching = ` FROM terms WHERE terms MATCH ? AND rowid BETWEEN ? AND ?`
-	args := []any{p.match, p.first, p.last}
-	var n int64
-	var first, last sql.NullInt64
-	if err := s.conn.row(s.ctx, `SELECT count(*), min(rowid), max(rowid)`+matching, args, []any{&n, &first, &last}); err != nil || n == 0 {
+	if t.clock == nil {
+		n, err := s.matches.count(s.ctx, p)
+		t.total += n
 		return err
 	}
-	if t.clock == nil {
-		t.total += n
+	var n, end int64 // entries before the end of a bucket, in milliseconds
+	for key, err := range s.matches.keys(s.ctx, p, false) {
+		if err != nil {
+			return err
+		}
+		if millis := millisOf(key); millis >= end {
+			if err := s.countBefore(t, end, n); err != nil {
+				return err
+			}
+			n = 0
+			_, end = t.clock.Of(millis)
+		}
+		n++
+	}
+	return s.countBefore(t, end, n)
+}
+
+// countBefore counts n entries of the bucket with the end.
+func (s *counter) countBefore(t *tally, end, n int64) error {
+	if n == 0 {
 		return nil
 	}
-	// The sort is not begun if there are too many buckets.
-	low, high := millisOf(first.Int64), millisOf(last.Int64)
-	for _, millis := range []int64{low, high} {
-		if err := t.addToBucket(millis, 0); err != nil {
-			return err
-		}
-	}
-	for _, period := range t.clock.Periods(low, high) {
-		if err := s.countKeysOf(t, p, period); err != nil {
-			return err
-		}
-	}
-	return nil
+	t.total += n
+	return t.addToBucket(end-1, n)
 }
 
-// countKeysOf counts the entries of a full-text expression in a time with one offset.
-func (s *counter) countKeysOf(t *tally, p piece, period audit.Period) error {
-	keys := p.intersect(span{keyOf(max(period.Start, 0), 0), math.MaxInt64})
-	if period.End <= maxMillis {
-		keys.last = min(keys.last, keyOf(period.End, 0)-1)
-	}
-	interval := t.interval.Milliseconds()
-	// SQLite divides towards zero, so the addend makes all numbers positive. It is whole buckets.
-	addend := (dayRollup*hourMillis/interval + 1) * interval
-	// The shift leaves the flipped sign bit in the milliseconds, which the other addend reverts.
-	query := fmt.Sprintf(`SELECT ((rowid >> %d) + %d) / ? AS bucket, count(*) FROM terms WHERE terms MATCH ? AND rowid BETWEEN ? AND ? GROUP BY bucket`,
-		slotBits, int64(1)<<(63-slotBits)+period.Offset+addend)
-	var bucket, n int64
-	return s.conn.each(s.ctx, query, []any{interval, p.match, keys.first, keys.last}, []any{&bucket, &n}, func() (bool, error) {
-		t.total += n
-		return true, t.addToBucket(max(bucket*interval-addend-period.Offset, period.Start), n)
-	})
-}
-
-// matchesAtOnce is the number of matches whose facets are looked up together.
+// matchesAtOnce is the number of matches that are looked up together.
 const matchesAtOnce = 4096
 
 // countMatches counts the entries of a full-text expression.
 func (s *counter) countMatches(t *tally, p piece) error {
-	var key int64
-	keys := make([]int64, 0, matchesAtOnce)
 	finder := facetFinder{counter: s, tally: t}
 	s.forecast.begin()
-	err := s.conn.each(s.ctx, `SELECT rowid FROM terms WHERE terms MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid`,
-		[]any{p.match, p.first, p.last}, []any{&key}, func() (bool, error) {
-			if keys = append(keys, key); len(keys) < matchesAtOnce {
-				return true, nil
-			}
-			err := finder.add(keys)
-			keys = keys[:0]
-			if err == nil && s.forecast.due() {
-				err = s.foreseeMatches(p, key)
-			}
-			return true, err
-		})
-	if err != nil {
+	return s.eachMatches(p, func(keys []int64) error {
+		err := finder.add(keys)
+		if err == nil && len(keys) == matchesAtOnce && s.forecast.due() {
+			err = s.foreseeMatches(p, keys[len(keys)-1])
+		}
 		return err
+	})
+}
+
+// eachMatches visits the keys that a piece with an expression matches, matchesAtOnce of them at once.
+func (s *counter) eachMatches(p piece, visit func(keys []int64) error) error {
+	keys := make([]int64, 0, matchesAtOnce)
+	for key, err := range s.matches.keys(s.ctx, p, false) {
+		if err != nil {
+			return err
+		}
+		if keys = append(keys, key); len(keys) == matchesAtOnce {
+			if err := visit(keys); err != nil {
+				return err
+			}
+			keys = keys[:0]
+		}
 	}
-	return finder.add(keys)
+	if len(keys) == 0 {
+		return nil
+	}
+	return visit(keys)
 }
 
 // foreseeMatches checks how long the matches of a piece take, after those up to a key were
@@ -546,16 +540,18 @@ func (f *facetFinder) recentRow(key int64) (row facetRow, found bool, err error)
 	return rows[0], true, nil
 }
 
-// chosen returns a query for the chosen entries.
-func (s *counter) chosen() (query string, args []any) {
-	parts := make([]string, len(s.pieces))
-	for i, p := range s.pieces {
-		key, tables, where, value := "k.key", "indexed_keys k", "k.tenant = ? AND k.key BETWEEN ? AND ?", any(s.tenant)
-		if p.match != "" {
-			key, tables, where, value = "t.rowid", "terms t", "t.terms MATCH ? AND t.rowid BETWEEN ? AND ?", p.match
+// eachDoc visits the chosen entries, of which docs has the current one.
+func (s *counter) eachDoc(docs *docReader, visit func() (more bool, err error)) error {
+	for _, p := range s.pieces {
+		var err error
+		if p.match == nil {
+			err = docs.each(s.ctx, findAllRising, []any{s.tenant, p.first, p.last, -1}, visit) // no limit
+		} else {
+			err = s.eachMatches(p, func(keys []int64) error { return docs.each(s.ctx, findKeys, []any{jsonKeys(keys)}, visit) })
 		}
-		parts[i] = fmt.Sprintf("SELECT "+entryColumns+" FROM %s CROSS JOIN entries e ON e.key = %s"+joinDocs+"WHERE %s", tables, key, where)
-		args = append(args, value, p.first, p.last)
+		if err != nil {
+			return err
+		}
 	}
-	return strings.Join(parts, " UNION ALL "), args
+	return nil
 }

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/hex"
@@ -11,11 +12,12 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/decimal"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite/postings"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 	"github.com/ocelot-audit/ocelot/pkg/words"
 )
 
-// The body of a row of the full-text table is a list of tokens. Each token begins with the
+// A document of the full-text index is a list of tokens. Each token begins with the
 // tenant's number, so that each tenant has its own posting lists. One of these letters follows.
 const (
 	tokenAll     = 'a' // every entry has this token
@@ -49,9 +51,8 @@ const (
 	valueHashBytes = 10
 )
 
-// The full-text table's tokens consist of letters, digits and bytes over 0x7f. It compares
-// letters without case. Every other byte of a value is written as two: byteEscape and the byte
-// with the highest bit set. UTF-8 contains neither byteEscape nor hashMark.
+// Spaces separate tokens. byteEscape stands for a space in a value, and hashMark is before a hash.
+// UTF-8 contains neither of them.
 const (
 	byteEscape = 0xfe
 	hashMark   = 0xff
@@ -67,17 +68,17 @@ func appendWord(dst []byte, tenant int64, word string) []byte {
 	return append(appendToken(dst, tenant, tokenWord), word...)
 }
 
-// tokenizer builds tokens and the bodies of entries.
+// tokenizer builds tokens and the documents of entries.
 type tokenizer struct {
-	tenant int64
-	body   []byte
-	fields map[audit.Field]string // the hashes so far
-	seen   map[string]struct{}    // the tokens of the metadata so far
+	tenant   int64
+	sequence []byte                 // the words so far
+	set      []byte                 // the other tokens so far
+	fields   map[audit.Field]string // the hashes so far
 }
 
 // newTokenizer returns a tokenizer for entries of a tenant, or for queries.
 func newTokenizer(tenant int64) tokenizer {
-	return tokenizer{tenant: tenant, fields: map[audit.Field]string{}, seen: map[string]struct{}{}}
+	return tokenizer{tenant: tenant, fields: map[audit.Field]string{}}
 }
 
 // maxFields bounds the hashes that a tokenizer keeps.
@@ -115,15 +116,13 @@ func (t *tokenizer) term(dst []byte, field, value string) []byte {
 	return termEncoding.AppendEncode(append(appendValue(dst, value[:maxTermValue]), hashMark), sum[:valueHashBytes])
 }
 
-// appendValue appends a value in the characters of tokens. The beginning of a value is
-// the beginning of its result.
+// appendValue appends a value. The beginning of a value is the beginning of its result.
 func appendValue(dst []byte, value string) []byte {
-	for i := range len(value) {
-		c := value[i]
-		if c >= 0x80 || c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
-			dst = append(dst, c)
-		} else {
-			dst = append(dst, byteEscape, c|0x80)
+	from := len(dst)
+	dst = append(dst, value...)
+	for i := from; i < len(dst); i++ {
+		if dst[i] == ' ' {
+			dst[i] = byteEscape
 		}
 	}
 	return dst
@@ -175,52 +174,46 @@ func (t *tokenizer) network(dst []byte, address netip.Addr, digits []byte) []byt
 // hexDigits returns the hexadecimal digits of an address, which is not IPv4-mapped.
 func hexDigits(address netip.Addr) []byte { return hex.AppendEncode(nil, address.AsSlice()) }
 
-// next returns the body with a space, to which the next token is appended.
-func (t *tokenizer) next() []byte { return append(t.body, ' ') }
+// next returns the set with a space, to which the next token is appended.
+func (t *tokenizer) next() []byte { return append(t.set, ' ') }
 
-// once takes a body that has one token more, unless it took the same token before.
-func (t *tokenizer) once(longer []byte) {
-	token := longer[len(t.body)+1:]
-	if _, seen := t.seen[string(token)]; !seen {
-		t.seen[string(token)] = struct{}{}
-		t.body = longer
+// tokenize returns the document of an entry. The words of its message are a sequence, so that phrases
+// match.
+func (t *tokenizer) tokenize(e *audit.Entry) (postings.Doc, error) {
+	t.sequence = t.sequence[:0]
+	for i, word := range words.Split(e.Message) {
+		if i > 0 {
+			t.sequence = append(t.sequence, ' ')
+		}
+		t.sequence = appendWord(t.sequence, t.tenant, word)
 	}
-}
-
-// tokenize returns the body of an entry. The words of the message come first, in
-// sequence, so that phrases match.
-func (t *tokenizer) tokenize(e *audit.Entry) (string, error) {
-	clear(t.seen)
-	t.body = appendToken(t.body[:0], t.tenant, tokenAll)
-	for _, word := range words.Split(e.Message) {
-		t.body = appendWord(append(t.body, ' '), t.tenant, word)
-	}
+	t.set = appendToken(t.set[:0], t.tenant, tokenAll)
 	for _, field := range audit.FilterFields() {
 		hash := t.field(field)
 		for _, value := range e.Values(field) {
-			t.body = t.term(t.next(), hash, value)
+			t.set = t.term(t.next(), hash, value)
 		}
 	}
 	if e.IPAddress.IsValid() {
 		address := e.IPAddress.Unmap()
-		t.body = t.network(t.next(), address, hexDigits(address))
+		t.set = t.network(t.next(), address, hexDigits(address))
 	}
 	for i := range e.Encrypted {
 		for _, token := range e.Encrypted[i].IndexTokens() {
-			t.once(t.value(t.next(), token))
+			t.set = t.value(t.next(), token)
 		}
 	}
 	received := timeKey(e.ReceivedAt)
-	t.body = t.time(t.next(), received)
+	t.set = t.time(t.next(), received)
 	for _, b := range timeLevels.Buckets(received) {
-		t.body = t.timeBucket(t.next(), b)
+		t.set = t.timeBucket(t.next(), b)
 	}
 	if len(e.Metadata) > 0 {
 		if err := t.addMetadata(e.Metadata); err != nil {
-			return "", fmt.Errorf("metadata: %w", err)
+			return postings.Doc{}, fmt.Errorf("metadata: %w", err)
 		}
 	}
-	return string(t.body), nil
+	return postings.Doc{Sequence: bytes.Clone(t.sequence), Set: bytes.Clone(t.set)}, nil
 }
 
 // addMetadata appends the tokens of the metadata's scalars.
@@ -230,10 +223,10 @@ func (t *tokenizer) addMetadata(metadata audit.Object) error {
 		if hash == "" || leaf.Path != last { // not another element of an array
 			last, hash = leaf.Path, t.field(audit.MetadataField(leaf.Path))
 			for ancestor := range entryjson.Ancestors(leaf.Path) {
-				t.once(t.object(t.next(), ancestor))
+				t.set = t.object(t.next(), ancestor)
 			}
 		}
-		t.once(t.term(t.next(), hash, leaf.Value))
+		t.set = t.term(t.next(), hash, leaf.Value)
 		if leaf.IsNumber {
 			t.addNumber(hash, decimal.KeyOf(leaf.Value))
 		}
@@ -245,8 +238,8 @@ func (t *tokenizer) addNumber(field, key string) {
 	if key == "" {
 		return
 	}
-	t.once(t.number(t.next(), field, key))
+	t.set = t.number(t.next(), field, key)
 	for _, b := range numberLevels.Buckets(key) {
-		t.once(t.numberBucket(t.next(), field, b))
+		t.set = t.numberBucket(t.next(), field, b)
 	}
 }

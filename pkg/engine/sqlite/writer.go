@@ -12,6 +12,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/backoff"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite/postings"
 )
 
 // The writer truncates the write-ahead log itself if readers keep SQLite from
@@ -58,6 +59,12 @@ type writer struct {
 
 	blocks     blockSizer
 	recentDocs map[int64]int // their size in bytes by tenant, about
+
+	segments   *segmentCache
+	fresh      []freshSegment // of the current transaction
+	level0     level0
+	merges     mergeLimits
+	level0Full chan struct{} // wakes the merger of level 0
 }
 
 // operation is one write. run may be called a second time after a rollback.
@@ -74,15 +81,9 @@ type operation struct {
 type batch struct {
 	*conn
 	writer *writer
-	terms  []termsRow
-	folds  []int64 // tenants with enough recent facets to move
-	packs  []int64 // tenants with enough recent documents to pack
-}
-
-// termsRow is a row of the full-text table that is written at the group's end.
-type termsRow struct {
-	key  int64
-	body string
+	terms  []postings.Placed // of entries whose tokens are not written yet
+	folds  []int64           // tenants with enough recent facets to move
+	packs  []int64           // tenants with enough recent documents to pack
 }
 
 // unchangedError is the error of an operation that wrote nothing. It needs no rollback.
@@ -107,7 +108,7 @@ func (b *batch) missed(query string, args ...any) error {
 	return unchanged(audit.ErrPrecondition)
 }
 
-func openWriter(ctx context.Context, path string, shared bool, busy time.Duration) (*writer, error) {
+func openWriter(ctx context.Context, path string, shared bool, busy time.Duration, merges mergeLimits) (*writer, error) {
 	// The driver sets the journal mode after the pragmas. From then on the page
 	// size is fixed.
 	pragmas := []string{fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()), fmt.Sprintf("page_size(%d)", pageBytes)}
@@ -127,6 +128,7 @@ func openWriter(ctx context.Context, path string, shared bool, busy time.Duratio
 	}
 	w := &writer{
 		path: path, busy: busy, pool: pool, conn: conn{pool: pool}, shared: shared, folds: defaultFolds, foldings: map[int64]*folding{}, recentDocs: map[int64]int{},
+		segments: newSegmentCache(), merges: merges, level0: level0{avoid: avoided{}}, level0Full: make(chan struct{}, 1),
 		operations: make(chan *operation), large: make(chan *operation), background: make(chan *operation), pace: newPace(), erasures: make(chan chan bool), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	w.forget()
@@ -155,6 +157,9 @@ func (w *writer) prepare(ctx context.Context) error {
 		return err
 	}
 	if err := w.migrateRows(ctx, "pack facets", (*batch).packOlderFacets); err != nil {
+		return err
+	}
+	if err := w.migrateRows(ctx, "rebuild the full-text index", (*batch).rebuildTerms); err != nil {
 		return err
 	}
 	w.eraseLogSoon() // an earlier process may have been killed before it did

@@ -1,0 +1,397 @@
+package sqlite
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/backoff"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite/postings"
+	"github.com/ocelot-audit/ocelot/pkg/panics"
+)
+
+const (
+	// mergeLease is how long a process may merge a shared file without writing. Others wait that long if it
+	// is killed.
+	mergeLease = 30 * time.Second
+	// mergeRetry is how often a process that shares its file looks whether there is something to merge.
+	mergeRetry = 5 * time.Second
+)
+
+// mergeErrors are the delays after merges that failed.
+var mergeErrors = backoff.Policy{First: time.Second, Max: time.Minute, Jitter: backoff.EqualJitter}
+
+// merger merges some of a file's segments, one merge after the other, on a goroutine of its own.
+type merger struct {
+	db     *DB
+	kind   mergerKind
+	limits mergeLimits
+	conn   conn
+	owner  string        // of the lease
+	wake   chan struct{} // a merge may be due
+	ended  chan struct{}
+	avoid  avoided
+	pages  int // that the current session has written and removed
+
+	mu       sync.Mutex
+	requests []chan erased // to merge the segments that have removed documents
+}
+
+// erased is the result of such a request.
+type erased struct {
+	pages int
+	err   error
+}
+
+// mergerKind says which segments a merger merges. Files have the number.
+type mergerKind int64
+
+const (
+	mergesLevel0 mergerKind = iota
+	mergesOthers
+	mergerKinds
+)
+
+func (db *DB) startMergers() {
+	ctx, stop := context.WithCancel(context.Background())
+	db.stopMergers = stop
+	for kind := range mergerKinds {
+		m := &merger{db: db, kind: kind, limits: db.merges, conn: conn{pool: db.read}, owner: rand.Text(), wake: make(chan struct{}, 1), ended: make(chan struct{}), avoid: avoided{}}
+		if kind == mergesLevel0 {
+			m.wake = db.writer.level0Full
+		}
+		db.mergers[kind] = m
+	}
+	for _, m := range db.mergers {
+		m.wakeUp() // an earlier process may have left something
+		go m.loop(ctx)
+	}
+}
+
+func (m *merger) wakeUp() {
+	select {
+	case m.wake <- struct{}{}:
+	default: // it is woken already
+	}
+}
+
+// erase requests that what is removed is erased from the segments. The channel gets the result.
+func (m *merger) erase() <-chan erased {
+	done := make(chan erased, 1)
+	m.mu.Lock()
+	m.requests = append(m.requests, done)
+	m.mu.Unlock()
+	m.wakeUp()
+	return done
+}
+
+func (m *merger) takeRequests() []chan erased {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	requests := m.requests
+	m.requests = nil
+	return requests
+}
+
+func (m *merger) isRequested() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.requests) > 0
+}
+
+// errNotMerger says that another process merges the segments of a shared file.
+var errNotMerger = errors.New("another process merges the full-text index")
+
+func (m *merger) loop(ctx context.Context) {
+	defer close(m.ended)
+	failures, failedUntil := 0, time.Time{}
+	for {
+		var later <-chan time.Time
+		switch {
+		case failures > 0:
+			later = time.After(time.Until(failedUntil))
+		case m.db.shared: // others add segments too
+			later = time.After(mergeRetry)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.wake:
+			if time.Now().Before(failedUntil) && !m.isRequested() {
+				continue
+			}
+		case <-later:
+		}
+		err := m.work(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil || errors.Is(err, errNotMerger):
+			failures, failedUntil = 0, time.Time{}
+		default:
+			slog.WarnContext(ctx, "the full-text index could not be merged, which is tried again", "error", err)
+			failures++
+			failedUntil = time.Now().Add(mergeErrors.Delay(failures))
+		}
+	}
+}
+
+// work answers the requests, and does the merges that are due.
+func (m *merger) work(ctx context.Context) error {
+	if requests := m.takeRequests(); len(requests) > 0 {
+		err := panics.Recovered(ctx, func() error { return m.session(ctx, true) })
+		for _, done := range requests {
+			done <- erased{m.pages, err}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return panics.Recovered(ctx, func() error { return m.session(ctx, false) })
+}
+
+// close waits until the merger has ended. Its context must have ended.
+func (m *merger) close() error {
+	<-m.ended
+	return m.conn.close()
+}
+
+// session does the merges that are due or, with erase, those of segments that have removed documents. It ends
+// early if it is requested to do other ones.
+func (m *merger) session(ctx context.Context, erase bool) error {
+	choose := m.due
+	if erase {
+		choose = m.erasable
+	}
+	m.pages = 0
+	if err := m.removeRest(ctx); err != nil {
+		return err
+	}
+	for {
+		var inputs []segmentRow
+		var level int
+		var snapshot *postings.Snapshot
+		err := m.db.snapshot(ctx, func(c *conn) error {
+			rows, err := c.segmentsIn(ctx, everything)
+			if err != nil {
+				return err
+			}
+			inputs, level = choose(slices.DeleteFunc(rows, func(row segmentRow) bool { return (row.Level == 0) != (m.kind == mergesLevel0) }))
+			snapshot, err = c.snapshotOf(ctx, m.db.writer.segments, inputs)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if len(inputs) == 0 {
+			return m.release(ctx)
+		}
+		if !erase {
+			if err := m.db.roomForMerge(ctx, inputs); err != nil {
+				return err
+			}
+		}
+		err = m.merge(ctx, inputs, snapshot, level)
+		if m.avoid.add(inputs, err); err != nil {
+			return err
+		}
+		if err := m.removeRest(ctx); err != nil {
+			return err
+		}
+		if m.kind == mergesLevel0 {
+			m.db.mergers[mergesOthers].wakeUp()
+		}
+		if m.isRequested() {
+			return nil // the next session begins at once
+		}
+	}
+}
+
+// due returns segments to merge, of those that the merger may merge, and the level of the result.
+func (m *merger) due(rows []segmentRow) (inputs []segmentRow, level int) {
+	rows = m.avoid.without(rows)
+	for i := range rows {
+		if rows[i].removed == rows[i].Docs {
+			return rows[i : i+1], rows[i].Level
+		}
+	}
+	if m.kind == mergesLevel0 {
+		docs := 0
+		for i := range rows {
+			docs += rows[i].Docs
+		}
+		if m.limits.due(len(rows), docs) {
+			return m.someOfLevel0(rows), 1
+		}
+		return nil, 0
+	}
+	byLevel := map[int][]segmentRow{}
+	for _, row := range rows {
+		if row.Docs >= m.limits.large {
+			continue
+		}
+		of := append(byLevel[row.Level], row)
+		if byLevel[row.Level] = of; len(of) == m.limits.atOnce {
+			return of, row.Level + 1
+		}
+	}
+	return nil, 0
+}
+
+// erasable is like due for segments that have removed documents.
+func (m *merger) erasable(rows []segmentRow) (inputs []segmentRow, level int) {
+	rows = slices.DeleteFunc(rows, func(row segmentRow) bool { return row.removed == 0 })
+	switch {
+	case len(rows) == 0:
+		return nil, 0
+	case m.kind == mergesLevel0:
+		return m.someOfLevel0(rows), 1
+	}
+	return rows[:1], rows[0].Level
+}
+
+// someOfLevel0 returns the first segments, as many as are merged at once.
+func (m *merger) someOfLevel0(rows []segmentRow) []segmentRow {
+	docs := 0
+	for i := range rows {
+		if docs += rows[i].Docs; docs >= 2*m.limits.docs {
+			return rows[:i+1]
+		}
+	}
+	return rows
+}
+
+// roomForMerge returns an error if a merge would leave little space on the disk. Pages of the result are in
+// the log first, and the segments stay until it is complete.
+func (db *DB) roomForMerge(ctx context.Context, inputs []segmentRow) error {
+	var needed uint64
+	for i := range inputs {
+		needed += uint64(float64(inputs[i].Bytes) * float64(inputs[i].Docs-inputs[i].removed) / float64(inputs[i].Docs))
+	}
+	if needed == 0 {
+		return nil
+	}
+	free, err := freeBytes(filepath.Dir(db.writer.path))
+	if err != nil {
+		return fmt.Errorf("find the free space: %w", err)
+	}
+	reusable, err := db.reusableBytes(ctx)
+	if err != nil {
+		return err
+	}
+	if log := min(needed, checkpointPages*pageBytes); free < minFree+log+max(needed, reusable)-reusable {
+		return &audit.UnavailableError{Err: fmt.Errorf("%w: a merge of %d bytes needs more than the %d that are free", audit.ErrStorageFull, needed, free)}
+	}
+	return nil
+}
+
+// step does one operation of a merge, unless another process merges meanwhile.
+func (m *merger) step(ctx context.Context, do func(b *batch, parts int) error) error {
+	return m.db.backgroundStep(ctx, workMerge, func(b *batch, parts int) error {
+		if err := m.hold(b); err != nil {
+			return err
+		}
+		return do(b, parts)
+	})
+}
+
+// hold takes the lease of a shared file, or prolongs it.
+func (m *merger) hold(b *batch) error {
+	if !m.db.shared {
+		return nil
+	}
+	now := time.Now()
+	held, err := b.exec(`INSERT INTO segment_mergers (kind, owner, expires) VALUES (?, ?, ?)
+		ON CONFLICT DO UPDATE SET owner = excluded.owner, expires = excluded.expires WHERE owner = excluded.owner OR expires <= ?`,
+		m.kind, m.owner, now.Add(mergeLease).UnixMilli(), now.UnixMilli())
+	if err == nil && held == 0 {
+		return unchanged(errNotMerger)
+	}
+	return err
+}
+
+// release gives the lease back.
+func (m *merger) release(ctx context.Context) error {
+	if !m.db.shared {
+		return nil
+	}
+	held, err := m.conn.int64(ctx, `SELECT count(*) FROM segment_mergers WHERE kind = ? AND owner = ?`, m.kind, m.owner)
+	if err != nil || held == 0 {
+		return err
+	}
+	return m.db.backgroundStep(ctx, workMerge, func(b *batch, _ int) error {
+		_, err := b.exec(`DELETE FROM segment_mergers WHERE kind = ? AND owner = ?`, m.kind, m.owner)
+		return err
+	})
+}
+
+// removeRest removes retired segments, and the unfinished ones of merges that were given up.
+func (m *merger) removeRest(ctx context.Context) error {
+	var rest []int64
+	var number int64
+	err := m.conn.each(ctx, `SELECT number FROM segments WHERE state = 2 OR state = 0 AND merger = ?`, []any{m.kind}, []any{&number}, func() (bool, error) {
+		rest = append(rest, number)
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, number := range rest {
+		for more := true; more; {
+			removed := 0
+			err := m.step(ctx, func(b *batch, parts int) (err error) {
+				removed, err = b.removePages(number, parts)
+				more = removed == parts
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			m.pages += max(removed, 1)
+		}
+	}
+	return nil
+}
+
+// eraseWait bounds how long a step of eraseTerms waits for the mergers.
+const eraseWait = time.Second
+
+// eraseTerms has the mergers erase what is removed from the full-text index, and waits for them for a
+// moment. It returns about how many pages they wrote for that, 0 once nothing is left to do.
+func (db *DB) eraseTerms(ctx context.Context) (pages int, err error) {
+	db.erasingMu.Lock()
+	defer db.erasingMu.Unlock()
+	timeout := time.After(eraseWait)
+	for kind, m := range db.mergers {
+		if db.erasing[kind] == nil {
+			db.erasing[kind] = m.erase()
+		} else {
+			pages = max(pages, 1) // it may not know what an earlier merger has done since
+		}
+		select {
+		case result := <-db.erasing[kind]:
+			db.erasing[kind] = nil
+			pages += result.pages
+			switch {
+			case errors.Is(result.err, errNotMerger): // that process has nothing to do soon
+				return 1, backoff.Sleep(ctx, eraseWait)
+			case result.err != nil:
+				return 0, result.err
+			}
+		case <-m.ended:
+			return 0, errClosed
+		case <-timeout:
+			return max(pages, 1), nil
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+	return pages, nil
+}
