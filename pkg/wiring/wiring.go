@@ -149,6 +149,12 @@ type Partitions interface {
 	ClosePartitions(ctx context.Context) (retention.Closings, error)
 }
 
+// EmptyIndexes are the indexes of past months in which no entries are left.
+type EmptyIndexes interface {
+	// RemoveEmptyIndexes removes some of them and returns their names.
+	RemoveEmptyIndexes(ctx context.Context) (removed []string, err error)
+}
+
 // Queue is the sending side of a queue.
 type Queue interface {
 	ingest.Queue
@@ -177,6 +183,8 @@ type Stores struct {
 	Sizes tenants.IndexSizes
 	// Placing decides where Index has the entries of tenants.
 	Placing tenants.Placing
+	// EmptyIndexes is nil if the index has one place for all months.
+	EmptyIndexes EmptyIndexes
 	// Partitions is nil if the system of record has none.
 	Partitions Partitions
 	// Committer stores, indexes and orders entries at once; nil: the functions of the queues do.

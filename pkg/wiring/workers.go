@@ -316,16 +316,30 @@ func (s *Services) PlanJobs() func(ctx context.Context) error {
 	}
 }
 
-// PlaceTenants returns one run that gives large tenants indexes of their own, and prepares
-// the indexes of the next month.
+// PlaceTenants returns one run that gives large tenants indexes of their own, prepares the indexes of
+// the next month, and removes the empty ones of past months.
 func (s *Services) PlaceTenants() func(ctx context.Context) error {
+	counts := metrics.New(s.Metrics, "place-tenants", time.Now)
 	return func(ctx context.Context) error {
 		if s.Stores.Sizes == nil {
 			return nil
 		}
 		placer := &tenants.Placer{Tenants: s.tenants().Fresh(), Sizes: s.Stores.Sizes, Placing: s.Stores.Placing, Now: time.Now, Log: s.Log}
-		return placer.Run(ctx)
+		return errors.Join(placer.Run(ctx), s.removeEmptyIndexes(ctx, counts))
 	}
+}
+
+// removeEmptyIndexes removes the empty indexes of past months, and logs and counts them.
+func (s *Services) removeEmptyIndexes(ctx context.Context, counts *metrics.Writer) error {
+	if s.Stores.EmptyIndexes == nil {
+		return nil
+	}
+	removed, err := s.Stores.EmptyIndexes.RemoveEmptyIndexes(ctx)
+	if len(removed) == 0 {
+		return err
+	}
+	s.Log.InfoContext(ctx, "empty indexes were removed", "indexes", removed)
+	return errors.Join(err, counts.Write("", []metrics.Metric{{Name: "IndexesRemoved", Unit: metrics.Count, Value: float64(len(removed))}}, nil))
 }
 
 // PreparePartitions returns one run that creates the collections of this month and of

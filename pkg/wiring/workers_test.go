@@ -18,6 +18,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/retention"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
 )
@@ -120,13 +121,24 @@ func TestUsageKeysFollowTheTier(t *testing.T) {
 	}
 }
 
-// emptyPlaces has empty partitions.
+// emptyPlaces has empty partitions and indexes.
 type emptyPlaces struct{ err error }
 
 func (emptyPlaces) PreparePartitions(context.Context) (bool, error) { return false, nil }
 
 func (p emptyPlaces) ClosePartitions(context.Context) (retention.Closings, error) {
 	return retention.Closings{Closed: []string{"logs_2025_01", "logs_2025_02"}, Dropped: []string{"logs_2024_12"}}, p.err
+}
+
+func (p emptyPlaces) RemoveEmptyIndexes(context.Context) ([]string, error) {
+	return []string{"ocelot-t-acme.2024.12"}, p.err
+}
+
+// noSizes is an index that nobody is placed by.
+type noSizes struct{ tenants.IndexSizes }
+
+func (noSizes) Sizes(context.Context, time.Time) (map[audit.TenantID]int64, map[string]int64, error) {
+	return nil, nil, nil
 }
 
 // TestEmptyPlacesAreLoggedAndCounted: the operator sees what was closed and removed, also beside a failure.
@@ -143,11 +155,13 @@ func TestEmptyPlacesAreLoggedAndCounted(t *testing.T) {
 	failure := errors.New("one is stuck")
 	var log, metrics bytes.Buffer
 	stores := embedded.Stores(db)
-	stores.Partitions = emptyPlaces{failure}
+	stores.Partitions, stores.EmptyIndexes, stores.Sizes, stores.Placing.Separate = emptyPlaces{failure}, emptyPlaces{failure}, noSizes{}, 10
 	services := wiring.New(stores, wiring.Security{}, slog.New(slog.NewTextHandler(&log, nil)))
 	services.Metrics = &metrics
-	if err := services.RetainLogs()(t.Context()); !errors.Is(err, failure) {
-		t.Errorf("retain-logs returns %v, want the failure", err)
+	for name, run := range map[string]func(context.Context) error{"retain-logs": services.RetainLogs(), "place-tenants": services.PlaceTenants()} {
+		if err := run(t.Context()); !errors.Is(err, failure) {
+			t.Errorf("%s returns %v, want the failure", name, err)
+		}
 	}
 	counted := map[string]float64{}
 	for decoder := json.NewDecoder(&metrics); decoder.More(); {
@@ -161,11 +175,11 @@ func TestEmptyPlacesAreLoggedAndCounted(t *testing.T) {
 			}
 		}
 	}
-	want := map[string]float64{"retain-logs PartitionsClosed": 2, "retain-logs PartitionsDropped": 1}
+	want := map[string]float64{"retain-logs PartitionsClosed": 2, "retain-logs PartitionsDropped": 1, "place-tenants IndexesRemoved": 1}
 	if diff := cmp.Diff(want, counted); diff != "" {
 		t.Errorf("metrics (-want +got):\n%s", diff)
 	}
-	for _, name := range []string{"logs_2025_02", "logs_2024_12"} {
+	for _, name := range []string{"logs_2025_02", "logs_2024_12", "ocelot-t-acme.2024.12"} {
 		if !strings.Contains(log.String(), name) {
 			t.Errorf("the log says %q, want %s in it", log.String(), name)
 		}

@@ -91,6 +91,7 @@ const (
 	kindNotFound       = "index_not_found_exception"
 	kindExists         = "resource_already_exists_exception"
 	kindClosed         = "index_closed_exception"
+	kindBlocked        = "cluster_block_exception"
 	kindTooManyBuckets = "too_many_buckets_exception"
 )
 

@@ -1,6 +1,10 @@
 package opensearchindex
 
-import "github.com/ocelot-audit/ocelot/pkg/audit"
+import (
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
 
 // UseSmallGroupLimits lets a handful of values exceed the limits of groups.
 func (x *Index) UseSmallGroupLimits() {
@@ -26,3 +30,6 @@ func (x *Index) ForeseeFrom(entries int64) { x.foresight.entries = entries }
 
 // UseSmallWindows lets pages of a handful of entries be looked for in windows.
 func (x *Index) UseSmallWindows() { x.windows = windowLimits{many: 5, entries: 20, counted: 10} }
+
+// UseLockTime has locks of removals taken over after a time.
+func (x *Index) UseLockTime(d time.Duration) { x.lockTime = d }

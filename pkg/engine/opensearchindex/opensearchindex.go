@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/opensearch-project/opensearch-go/v4"
 
@@ -48,6 +49,7 @@ type Index struct {
 	refusals   *refusals
 	foresight  foresightLimits
 	windows    windowLimits
+	lockTime   time.Duration // of removals of whole indexes
 }
 
 // Open returns the index. It connects at the first request.
@@ -59,7 +61,7 @@ func Open(config Config) (*Index, error) {
 	return &Index{
 		config: config, client: sync.OnceValues(config.newClient), templates: &templates{},
 		limits: defaultGroupLimits(), refusals: newRefusals(), foresight: defaultForesightLimits(),
-		windows: defaultWindowLimits(),
+		windows: defaultWindowLimits(), lockTime: defaultLockTime,
 	}, nil
 }
 

@@ -102,8 +102,9 @@ func divide(items []item, maxBytes int) [][]item {
 type bulkWrite struct {
 	*Index
 	results  []search.PutResult
-	delays   *retries // of all bulk requests together
-	prepared bool     // whether an index was created
+	delays   *retries       // of all bulk requests together
+	prepared bool           // whether an index was created
+	blocked  map[string]int // how often an index was met that takes no writes, by its name
 }
 
 // fail ends the batches of the items with an error.
@@ -128,6 +129,7 @@ func (w *bulkWrite) write(ctx context.Context, pending []item) {
 			return
 		}
 		w.apply(ctx, &result)
+		w.applyBlocked(ctx, &result)
 		if len(result.retry) == 0 {
 			return
 		}
@@ -156,10 +158,53 @@ func (w *bulkWrite) apply(ctx context.Context, result *bulkResult) {
 	}
 }
 
+// undoAfter is how often an index was met that takes no writes before a removal of it that was killed
+// is undone. By then it has taken longer than a removal takes.
+const undoAfter = 5
+
+// applyBlocked has the items sent again that met an index which is being removed. It fails those that
+// met an index which others have blocked.
+func (w *bulkWrite) applyBlocked(ctx context.Context, result *bulkResult) {
+	answers := map[string]error{}
+	for _, i := range result.blocked {
+		index := i.family.index(i.month)
+		err, asked := answers[index]
+		if !asked {
+			err = w.mayOpen(ctx, index)
+			answers[index] = err
+		}
+		if err != nil {
+			w.fail([]item{i}, asUnavailable(errors.Join(err, result.cause)))
+			continue
+		}
+		result.retry = append(result.retry, i)
+	}
+}
+
+// mayOpen returns an error if an index that takes no writes is not being removed.
+func (w *bulkWrite) mayOpen(ctx context.Context, index string) error {
+	if w.blocked == nil {
+		w.blocked = map[string]int{}
+	}
+	w.blocked[index]++
+	switch w.blocked[index] {
+	case 1: // its removal may be over
+		return nil
+	case undoAfter:
+		return w.undoRemoval(ctx, index)
+	}
+	locks, err := w.locks(ctx, index)
+	if err == nil && len(locks) == 0 {
+		err = errors.New("writes to the index are blocked")
+	}
+	return err
+}
+
 // bulkResult describes the items of one bulk request that were not indexed.
 type bulkResult struct {
 	retry      []item
-	cause      error  // why one item of retry was not indexed
+	blocked    []item // of indexes that take no writes
+	cause      error  // why one item of retry or blocked was not indexed
 	missing    []item // one item of each month without an index
 	rejections []rejection
 	failures   []itemFailure
@@ -234,6 +279,8 @@ func (b *bulkResult) add(sent item, response itemResponse) {
 		if !slices.ContainsFunc(b.missing, func(m item) bool { return m.family == sent.family && m.month == sent.month }) {
 			b.missing = append(b.missing, sent)
 		}
+	case response.Status == http.StatusForbidden && err.has(kindBlocked):
+		b.blocked, b.cause = append(b.blocked, sent), err
 	case response.Status == http.StatusBadRequest && err.has(documentErrorKinds()...):
 		b.rejections = append(b.rejections, rejection{batch: sent.batch, Rejection: audit.Rejection{
 			Index: sent.index, Code: CodeRefused, Reason: "OpenSearch refuses the document: " + err.kinds[len(err.kinds)-1],

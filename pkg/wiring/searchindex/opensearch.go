@@ -35,7 +35,7 @@ func Use(stores *wiring.Stores, engines config.Engines) error {
 	if err != nil {
 		return err
 	}
-	stores.Index, stores.Sizes = index, index
+	stores.Index, stores.Sizes, stores.EmptyIndexes = index, index, index
 	stores.Committer = nil // entries and their index lie apart
 	stores.Placing = tenants.Placing{Separate: engines.SearchSeparateTenants, Pools: engines.SearchPools}
 	stores.PlaceIndex = func(placements func(context.Context, audit.TenantID) ([]audit.Placement, error)) wiring.Index {
