@@ -15,7 +15,8 @@ import (
 )
 
 // IDs implements search.IDLister. It reads in the order of _id from the given id on.
-// MongoDB sends only the ids. It may read from a secondary, which can be behind.
+// MongoDB sends only the ids. It reads the primary, as Count does: what compares the store with the index
+// must miss no entry that a secondary lacks.
 func (s *Entries) IDs(ctx context.Context, tenant audit.TenantID, from, to time.Time, after audit.EntryID, limit int) ([]audit.EntryID, error) {
 	ids, err := s.ids(ctx, tenant, audit.Time{From: from, To: to}, after, min(limit, search.MaxIDs))
 	if err != nil {
@@ -62,7 +63,7 @@ func (db *DB) idsIn(ctx context.Context, p partition, tenant audit.TenantID, t a
 	query := append(ofTenant(tenant), keysAfter(tenant, t, after).condition())
 	o := options.Find().SetHint(indexID).SetSort(ascending(fieldKey)).
 		SetProjection(ascending(fieldKey)).SetLimit(int64(limit)).SetBatchSize(int32(limit))
-	err = db.findAt(ctx, p.String(), db.listsFrom, query, o, func(doc bson.Raw) (bool, error) {
+	err = db.find(ctx, p.String(), query, o, func(doc bson.Raw) (bool, error) {
 		key, err := readEntryKey(doc)
 		ids = append(ids, key.id())
 		return true, err

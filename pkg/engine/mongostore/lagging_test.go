@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -151,6 +152,22 @@ func (m *member) introduced(answer []byte) ([]byte, error) {
 	message := append(bytes.Clone(answer[:head]), body...)
 	binary.LittleEndian.PutUint32(message, uint32(len(message)))
 	return message, nil
+}
+
+// TestIDsLackNothingThatASecondaryLacks: an export waits until the index has every id.
+func TestIDsLackNothingThatASecondaryLacks(t *testing.T) {
+	primary, secondary := enginetest.StartMongo(t), enginetest.StartMongo(t)
+	uri, _ := replicaSet(t, primary, secondary)
+	db := open(t, uri, newDatabase(t, primary.URL()), mongostore.WithReadPreference("secondaryPreferred"))
+	e := newEntry("acme", march, 1)
+	appendAll(t, db.Entries(shared), "acme", e) // the secondary has nothing
+	ids, err := db.Entries(shared).IDs(t.Context(), "acme", time.Time{}, time.Time{}, audit.EntryID{}, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []audit.EntryID{e.ID}; !slices.Equal(ids, want) {
+		t.Errorf("got the ids %v, want %v", ids, want)
+	}
 }
 
 // TestFeedOverALaggingSecondary: the feed reads from a secondary that answers as long ago. It
