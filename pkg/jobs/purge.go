@@ -210,6 +210,7 @@ var (
 		"messages under way until messages_until, which are dropped when they are consumed",
 		"backups of the database, until they are removed",
 		"answers and files that were downloaded before",
+		"earlier versions of the files of exports, for 1 day, but for those with encrypted values in plain",
 	}
 	archiveRemoved = "earlier versions of the files of the archive, for 30 days"
 	archiveKept    = "the archive, whose files kept_archive counts, until an operator removes it; nobody can decrypt the encrypted values in it"
