@@ -56,13 +56,13 @@ type Definition struct {
 // Definitions returns every kind of job.
 func Definitions() []Definition {
 	return []Definition{
-		{Kind: KindPurgeTenant, Permission: access.TenantsDelete},
+		{Kind: KindPurgeTenant, Permission: access.TenantsDelete, AnyResource: true},
 		{Kind: KindErasure, Permission: access.SubjectsErase, AnyResource: true, Cancelable: true},
 		{Kind: KindLegalHold, Permission: access.HoldsManage, AnyResource: true}, // a release ends it
 		{Kind: KindExport, Permission: access.LogsExport, Cancelable: true, Cleaned: true},
 		{Kind: KindCleanup, Permission: access.LogsCleanup, Cancelable: true, Cleaned: true},
 		{Kind: KindRestore, Permission: access.ArchiveRestore, AnyResource: true, Cancelable: true},
-		{Kind: KindArchive, Permission: access.JobsRead}, // a setting starts it
+		{Kind: KindArchive, Permission: access.JobsRead, AnyResource: true}, // a setting starts it
 	}
 }
 
@@ -179,7 +179,7 @@ type Store interface {
 	OverdueJobs(ctx context.Context, at, latest time.Time, limit int) ([]Job, error)
 }
 
-// searchPage is how many jobs Any reads at once.
+// searchPage is how many jobs are read at once, at least, to find some of them.
 const searchPage = 100
 
 // Any reports whether a job of the tenant is one that is searched for. Like those of a list, it lacks its

@@ -2,6 +2,7 @@ package jobs_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -77,6 +78,42 @@ func TestPlanSendsEverMoreRarely(t *testing.T) {
 	}
 	f.handle(t, 0)
 	f.wantState(t, "j", jobs.StateRunning)
+}
+
+// countingStore counts the lists.
+type countingStore struct {
+	jobs.Store
+	lists int
+}
+
+func (s *countingStore) Jobs(ctx context.Context, tenant audit.TenantID, filter jobs.Filter, after *jobs.Position, limit int) ([]jobs.Job, bool, error) {
+	s.lists++
+	return s.Store.Jobs(ctx, tenant, filter, after, limit)
+}
+
+// TestAShortPageIsFoundInFewReads: a caller who may see none of 300 jobs asks for one.
+func TestAShortPageIsFoundInFewReads(t *testing.T) {
+	f := newFixture(t, steps)
+	for i := range 300 {
+		job := jobs.Job{ID: fmt.Sprint(i), Kind: kindExample, Tenant: "acme", State: jobs.StateSucceeded, CreatedAt: epoch, FinishedAt: epoch, Scope: &access.Scope{}}
+		if err := f.Store.CreateJob(t.Context(), job); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restricted := admin
+	restricted.Resources = []access.Resource{{Type: "order"}}
+	store := &countingStore{Store: f.Store}
+	f.Store = store
+	list, more, err := f.List(t.Context(), restricted, "acme", jobs.Filter{}, nil, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if more || len(list) > 0 {
+		t.Errorf("listed %d jobs, and more: %t, want none", len(list), more)
+	}
+	if most := 4; store.lists > most {
+		t.Errorf("read %d pages, want at most %d", store.lists, most)
+	}
 }
 
 // TestWhoMayStartAJobMaySeeJobs: each permission that starts a kind of job admits to GET /jobs.

@@ -147,7 +147,7 @@ func (s *Service) List(ctx context.Context, by access.Principal, tenant audit.Te
 	}
 	for stored := true; stored && len(list) <= limit; { // one more tells whether others follow
 		var page []Job
-		if page, stored, err = s.Store.Jobs(ctx, tenant, Filter{Kinds: kinds, States: filter.States}, after, limit+1); err != nil {
+		if page, stored, err = s.Store.Jobs(ctx, tenant, Filter{Kinds: kinds, States: filter.States}, after, max(limit+1, searchPage)); err != nil {
 			return nil, false, err
 		}
 		for _, job := range page {

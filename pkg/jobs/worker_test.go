@@ -436,6 +436,8 @@ func TestARestrictedCallerAndJobs(t *testing.T) {
 	all := map[string]jobs.Job{
 		"erasure":         {Kind: jobs.KindErasure},
 		"hold":            {Kind: jobs.KindLegalHold},
+		"archive":         {Kind: jobs.KindArchive},
+		"purge":           {Kind: jobs.KindPurgeTenant},
 		"export":          {Kind: jobs.KindExport, Scope: &access.Scope{}},
 		"export-orders":   {Kind: jobs.KindExport, Scope: &access.Scope{Resources: orders}},
 		"cleanup":         {Kind: jobs.KindCleanup, Scope: &access.Scope{}},
