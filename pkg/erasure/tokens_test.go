@@ -79,7 +79,7 @@ func TestAnErasureWaitsForTheIndex(t *testing.T) {
 	if _, err := search.PutEntries(t.Context(), w.db.Index(), "acme", []audit.Entry{late}); err != nil {
 		t.Fatal(err)
 	}
-	w.work(1)
+	w.work(2) // the first waits for all copies of the index
 	w.wantState(e.ID, jobs.StateSucceeded)
 	w.wantFound(token, audit.EntryID{})
 	stored, err := w.db.Entries().Entry(t.Context(), "acme", late.ID)

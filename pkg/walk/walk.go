@@ -23,6 +23,9 @@ const (
 	settleTime = 2 * time.Second
 	// lagPause is the time between two looks at an index that lacks entries.
 	lagPause = 5 * time.Second
+	// copiesPause is longer than the interval at which copies of an index show what was written. The copy that
+	// answers the first page can be later than the one that was compared.
+	copiesPause = 2 * time.Second
 )
 
 // The reasons of jobs that fail, for callers.
@@ -182,7 +185,8 @@ func (r *Reader) Wait(ctx context.Context, job *jobs.Job, tenant *audit.Tenant, 
 
 // AwaitIndex returns how long to wait until the index may have every entry of the tenant that was received
 // before a time and has a timestamp before another. indexed is up to which timestamp it was seen to have
-// them; what is seen now is saved by save. A nil lag says that entries are indexed as they are stored.
+// them; what is seen now is saved by save. The call after the one that sees them all returns 0. A nil lag
+// says that entries are indexed as they are stored.
 func AwaitIndex(ctx context.Context, lag Lag, tenant *audit.Tenant, received, to time.Time, indexed *time.Time, save func() error) (time.Duration, error) {
 	if lag == nil || !indexed.Before(to) {
 		return 0, nil
@@ -198,7 +202,7 @@ func AwaitIndex(ctx context.Context, lag Lag, tenant *audit.Tenant, received, to
 	if seen.Before(to) {
 		return lagPause, nil
 	}
-	return 0, nil
+	return copiesPause, nil
 }
 
 // Begin finds the first entry and the last.
