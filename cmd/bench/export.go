@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"time"
+)
+
+const (
+	maxExportTime = 30 * time.Second
+	maxExportMB   = 100 // that the service's memory grows by
+	exportPoll    = 100 * time.Millisecond
+)
+
+// exports are the formats that are measured.
+var exports = []string{"ndjson", "csv", "parquet"}
+
+// exportAll exports all entries as a job in each format, and looks at the time and at the memory.
+func (s *service) exportAll(ctx context.Context, size int) ([]figure, error) {
+	var figures []figure
+	_, before, err := s.residentMB()
+	if err != nil {
+		return nil, err
+	}
+	how := "From the request to the end of the job, over the same folder. Nothing else is done meanwhile."
+	for _, format := range exports {
+		begun := time.Now()
+		bytes, err := s.export(ctx, format, size)
+		if err != nil {
+			return nil, err
+		}
+		took := time.Since(begun)
+		figures = append(figures,
+			atMost(fmt.Sprintf("export of %s entries as %s", thousands(size), format), "%.1f s", took.Seconds(), maxExportTime.Seconds(), how),
+			noBound("… bytes of the file", "", "%.0f MB", float64(bytes)/1e6))
+		how = ""
+	}
+	_, after, err := s.residentMB()
+	if err != nil {
+		return nil, err
+	}
+	const name, memoryHow = "… memory of `ocelot dev` that these exports add", "The growth of VmHWM of /proc by all of them, after pages were read."
+	if runtime.GOOS != "linux" {
+		return append(figures, noBound(name, memoryHow, "not measured: needs /proc")), nil
+	}
+	return append(figures, atMost(name, "%.0f MB", after-before, maxExportMB, memoryHow)), nil
+}
+
+// residentMB returns the memory of the service's process, now and at its highest; zero where there is
+// no /proc.
+func (s *service) residentMB() (now, highest float64, err error) {
+	if runtime.GOOS != "linux" {
+		return 0, 0, nil
+	}
+	return residentMB(s.PID())
+}
+
+// export makes an export of all entries and returns the bytes of its file.
+func (s *service) export(ctx context.Context, format string, size int) (int64, error) {
+	e, err := s.reader.CreateExport(ctx, map[string]any{"format": format})
+	for err == nil && (e.State == "queued" || e.State == "running") {
+		if err = pauseFor(ctx, exportPoll); err == nil {
+			e, err = s.reader.ExportJob(ctx, e.ID)
+		}
+	}
+	switch {
+	case err != nil:
+		return 0, err
+	case e.State != "succeeded" || e.Count < int64(size):
+		return 0, fmt.Errorf("the export as %s is %s with %d entries, want at least %d", format, e.State, e.Count, size)
+	}
+	return e.Bytes, nil
+}
