@@ -54,3 +54,16 @@ func TestPaceOfTheBackground(t *testing.T) {
 		t.Errorf("the pause between operations that all take long is %s, want %s", got, want)
 	}
 }
+
+// TestAPauseAlwaysEnds: at each moment the background may continue, or a timer wakes the writer for it.
+func TestAPauseAlwaysEnds(t *testing.T) {
+	resumeAt := time.Now().Add(time.Hour)
+	w := &writer{background: make(chan *operation), pace: newPace()}
+	w.pace.resumeAt = resumeAt
+	for _, off := range []time.Duration{-time.Millisecond, -1, 0, 1, time.Millisecond} {
+		now := resumeAt.Add(off)
+		if w.backgroundIfDue(now) == nil && w.timer(now) == nil {
+			t.Errorf("%s after the end of a pause nothing ends it", off)
+		}
+	}
+}

@@ -264,6 +264,7 @@ func (db *DB) writeTo(ctx context.Context, operations chan<- *operation, op *ope
 func (w *writer) loop() {
 	defer close(w.closed)
 	for {
+		now := time.Now() // the same for both: else a pause that ends between them would never end
 		select {
 		case <-w.closing:
 			return
@@ -271,19 +272,19 @@ func (w *writer) loop() {
 			w.commitGroup(op)
 		case op := <-w.large: // a group begins with either, so that neither waits for ever
 			w.commitGroup(op)
-		case op := <-w.backgroundIfDue():
+		case op := <-w.backgroundIfDue(now):
 			w.commitGroup(op)
 		case erased := <-w.erasures:
 			erased <- w.truncateLog(eraseLogNowWait)
-		case <-w.timer():
+		case <-w.timer(now):
 		}
 		w.eraseLogIfDue()
 	}
 }
 
 // backgroundIfDue returns the operations of the background, nil during a pause.
-func (w *writer) backgroundIfDue() <-chan *operation {
-	if time.Now().Before(w.pace.resumeAt) {
+func (w *writer) backgroundIfDue(now time.Time) <-chan *operation {
+	if now.Before(w.pace.resumeAt) {
 		return nil
 	}
 	return w.background
@@ -291,9 +292,9 @@ func (w *writer) backgroundIfDue() <-chan *operation {
 
 // timer returns a channel that fires when it is time to erase the log, or when a pause of the background
 // ends.
-func (w *writer) timer() <-chan time.Time {
+func (w *writer) timer(now time.Time) <-chan time.Time {
 	next := w.eraseLogAt
-	if w.pace.resumeAt.After(time.Now()) && (next.IsZero() || w.pace.resumeAt.Before(next)) {
+	if w.pace.resumeAt.After(now) && (next.IsZero() || w.pace.resumeAt.Before(next)) {
 		next = w.pace.resumeAt
 	}
 	if next.IsZero() {
