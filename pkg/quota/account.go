@@ -100,9 +100,14 @@ func (a *account) order(l Limit) (accepted, want int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	accepted = max(0, -a.paid)
-	want = max(0, min(max(a.used, small(l)), l.Rate)-max(0, a.paid))
+	want = a.wanted(l)
 	a.used = 0
 	return accepted, want
+}
+
+// wanted returns how many entries a lease asks for.
+func (a *account) wanted(l Limit) int64 {
+	return max(0, min(max(a.used, small(l)), l.Rate)-max(0, a.paid))
 }
 
 // settle ends the lease. charged is what it charged.
@@ -135,17 +140,37 @@ func (a *account) underWay() chan struct{} {
 	return a.pending
 }
 
-// remaining returns about how many entries of the quota are left for all processes, and how
-// long to wait until there is one.
-func (a *account) remaining(now time.Time, l Limit) (entries int64, wait time.Duration) {
+// remaining returns how many entries this process can still accept, within which time it can accept
+// more, and how long to wait until there is one. It is less than what is left for all processes: a
+// process accepts no more than its allowance between two leases.
+func (a *account) remaining(now time.Time, l Limit) (entries int64, window, wait time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	left := a.own.left(now, l)
 	wait = l.time(1 - left)
-	if age := elapsed(now, a.leftAt); !a.failed && age < staleAfter {
-		shared := float64(a.left) + age.Seconds()*float64(l.Rate) + float64(min(a.paid, 0))
-		left = min(left, shared)
-		wait = max(l.time(1-shared), leasePeriod-elapsed(now, a.leasedAt))
+	window = l.refill(left)
+	if a.failed {
+		return int64(math.Floor(max(0, left))), window, wait
 	}
-	return int64(math.Floor(max(0, left))), wait
+	if age := elapsed(now, a.leftAt); age < staleAfter {
+		shared := min(float64(l.Burst), float64(a.left)+age.Seconds()*float64(l.Rate)) + float64(min(a.paid, 0))
+		wait = max(l.time(1-shared), leasePeriod-elapsed(now, a.leasedAt))
+		left = min(left, shared)
+		window = l.refill(left)
+	}
+	if own := a.ahead(now, l, left); own < left {
+		left, window = own, leasePeriod
+	}
+	return int64(math.Floor(max(0, left))), window, wait
+}
+
+// ahead returns how many entries the process can accept before it has to wait for leasePeriod. If a
+// lease is under way or due, that is what it will have then, as settle computes it: what it has now does not count any more.
+func (a *account) ahead(now time.Time, l Limit, shared float64) float64 {
+	if a.pending == nil && elapsed(now, a.leasedAt) < leasePeriod {
+		return float64(a.allowance)
+	}
+	shared = max(0, shared)
+	granted := min(float64(a.wanted(l)), shared)
+	return float64(max(0, a.paid)) + granted + (shared-granted)/creditShare
 }

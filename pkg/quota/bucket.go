@@ -38,6 +38,9 @@ func (l Limit) time(entries float64) time.Duration {
 	return time.Duration(max(0, entries) / float64(l.Rate) * float64(time.Second))
 }
 
+// refill returns how long it takes until the quota is full, of which so many entries are left.
+func (l Limit) refill(left float64) time.Duration { return l.time(float64(l.Burst) - left) }
+
 // elapsed returns the time since then. The wall clock may be set back, and the monotonic clock
 // of a frozen Lambda may stand still, so it takes the one that says more.
 func elapsed(now, then time.Time) time.Duration {

@@ -155,8 +155,8 @@ func (l *Limiter) takeCredential(tenant audit.TenantID, name string, n int64) (t
 	defer b.mu.Unlock()
 	now := l.now()
 	taken = b.take(now, limit, n)
-	left := int64(max(0, b.left(now, limit)))
-	return taken, stateOf(CredentialPolicy, limit, taken, left, b.wait(now, limit))
+	left := b.left(now, limit)
+	return taken, stateOf(CredentialPolicy, limit, taken, int64(max(0, left)), limit.refill(left), b.wait(now, limit))
 }
 
 func (l *Limiter) giveCredential(tenant audit.TenantID, name string, n int64) {
@@ -169,9 +169,10 @@ func (l *Limiter) giveCredential(tenant audit.TenantID, name string, n int64) {
 	b.give(n)
 }
 
-// stateOf returns the state of a quota. wait is how long it takes until an entry is left.
-func stateOf(policy string, limit Limit, taken bool, left int64, wait time.Duration) State {
-	s := State{Policy: policy, Limit: limit, Left: left, Reset: limit.time(float64(limit.Burst - left))}
+// stateOf returns the state of a quota. window is the time for which left is meant, and wait is how
+// long it takes until an entry is left.
+func stateOf(policy string, limit Limit, taken bool, left int64, window, wait time.Duration) State {
+	s := State{Policy: policy, Limit: limit, Left: left, Reset: window}
 	if !taken {
 		s.Left, s.Reset = 0, wait
 	}
@@ -208,8 +209,8 @@ func (l *Limiter) takeTenant(ctx context.Context, tenant audit.TenantID, limit L
 			go l.lease(context.WithoutCancel(ctx), tenant, limit, a)
 		}
 	}
-	left, wait := a.remaining(l.now(), limit)
-	return d == accepted, stateOf(TenantPolicy, limit, d == accepted, left, wait)
+	left, window, wait := a.remaining(l.now(), limit)
+	return d == accepted, stateOf(TenantPolicy, limit, d == accepted, left, window, wait)
 }
 
 // await waits for the lease that is under way, for leaseWait at most.

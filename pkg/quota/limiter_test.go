@@ -194,11 +194,13 @@ func TestAnOutageIsOver(t *testing.T) {
 	})
 }
 
+// TestTheFirstAnswerTellsWhatIsLeft: the process may then accept what it leases, 1, and an eighth of
+// the rest.
 func TestTheFirstAnswerTellsWhatIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := accounts{delay: 10 * time.Millisecond} // the lease ends after the answer
 		limiter := store.process(quota.Limits{Standard: quota.Limit{Rate: 5, Burst: 50}}, 0)
-		for _, want := range []int64{49, 48} {
+		for _, want := range []int64{7, 6} {
 			states, err := limiter.Take(t.Context(), acme, "key:1", 1)
 			if err != nil {
 				t.Fatal(err)
@@ -210,6 +212,37 @@ func TestTheFirstAnswerTellsWhatIsLeft(t *testing.T) {
 		}
 		synctest.Wait()
 	})
+}
+
+// TestWhatIsLeftIsAcceptedAtOnce: a client may send what an answer says is left, also in many requests.
+func TestWhatIsLeftIsAcceptedAtOnce(t *testing.T) {
+	for _, first := range []int{1, 30, 950, 5000, 12_000} {
+		for _, pause := range []time.Duration{0, 300 * time.Millisecond, time.Second, 5 * time.Second, time.Minute} {
+			synctest.Test(t, func(t *testing.T) {
+				var store accounts
+				l := store.process(quota.Limits{Standard: quota.Limit{Rate: 1000, Burst: 10_000}}, 0)
+				for range 20 {
+					states, err := l.Take(t.Context(), acme, "key:1", first)
+					if exceeded := new(quota.ExceededError); errors.As(err, &exceeded) {
+						time.Sleep(exceeded.RetryAfter)
+						continue
+					}
+					synctest.Wait() // until the lease has ended that the request began
+					left := states[0].Left
+					if states[0].Reset < time.Second {
+						t.Errorf("%d entries are left within %v, want at least a second", left, states[0].Reset)
+					}
+					for sent := int64(0); sent < left; sent += 10 {
+						if n := int(min(10, left-sent)); !take(t, l, n) {
+							t.Fatalf("after a request of %d: of %d entries that were left %d were accepted, want all", first, left, sent)
+						}
+					}
+					time.Sleep(pause)
+				}
+				synctest.Wait()
+			})
+		}
+	}
 }
 
 func TestARefusalSaysWhenToComeAgain(t *testing.T) {
