@@ -61,7 +61,7 @@ func (s *Service) roundedNow() time.Time { return s.Now().UTC().Truncate(visible
 func (s *Service) Find(ctx context.Context, tenant audit.Tenant, scope access.Scope, query url.Values) (List, error) {
 	p := params{values: query}
 	p.only(findParams...)
-	return s.findPage(ctx, tenant, scope, p, nil)
+	return s.findPage(ctx, tenant, scope, p, Match{})
 }
 
 // findParams are the parameters of a list in addition to filters.
@@ -71,17 +71,17 @@ var findParams = []string{ParamSort, ParamLimit, ParamCursor}
 // faults refer. A value is a string or an array of strings. The limit may be a number, and values
 // of the metadata numbers, true and false. The entries have all of the tokens. The caller reads the
 // members with the other names.
-func (s *Service) FindBy(ctx context.Context, tenant audit.Tenant, scope access.Scope, members map[string]jsontext.Value, tokens []audit.ValueToken, others ...string) (List, error) {
-	list, err := s.findPage(ctx, tenant, scope, paramsIn(members, append(slices.Clone(findParams), others...)...), tokens)
+func (s *Service) FindBy(ctx context.Context, tenant audit.Tenant, scope access.Scope, members map[string]jsontext.Value, match Match, others ...string) (List, error) {
+	list, err := s.findPage(ctx, tenant, scope, paramsIn(members, append(slices.Clone(findParams), others...)...), match)
 	return list, inBody(err, "")
 }
 
-func (s *Service) findPage(ctx context.Context, tenant audit.Tenant, scope access.Scope, p params, tokens []audit.ValueToken) (List, error) {
+func (s *Service) findPage(ctx context.Context, tenant audit.Tenant, scope access.Scope, p params, match Match) (List, error) {
 	filter := p.filter()
 	request := audit.PageRequest{
 		Order: p.order(), Limit: p.number(ParamLimit, audit.DefaultPageLimit, audit.MaxPageLimit), MaxBytes: audit.MaxItemsBytes,
 	}
-	list := listName(tenant.ID, scope, p.values, tokens)
+	list := listName(tenant.ID, scope, p.values, match.Tokens)
 	if text := p.single(ParamCursor); text != "" {
 		if err := s.place(&request, list, text); err != nil {
 			p.add(err)
@@ -90,10 +90,13 @@ func (s *Service) findPage(ctx context.Context, tenant audit.Tenant, scope acces
 	if err := p.err(); err != nil {
 		return List{}, err
 	}
-	filter.Where = audit.All(filter.Where, withTokens(tokens), scope.Expr())
+	filter.Where = audit.All(filter.Where, withTokens(match.Tokens), scope.Expr())
 	now := s.roundedNow()
 	filter = tenant.Visible(filter, now)
-	page, degraded, err := s.find(ctx, tenant.ID, filter, request)
+	read := func(ctx context.Context, request audit.PageRequest) (audit.Page, bool, error) {
+		return s.find(ctx, tenant.ID, filter, request)
+	}
+	page, degraded, err := match.page(ctx, request, read)
 	if err != nil {
 		return List{}, err
 	}

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/quota"
@@ -97,7 +99,7 @@ func (m *matching) take(req *request) error {
 // find returns a page of the entries that have the values. It is recorded then.
 func (m *matching) find(req *request, s *search.Service, members map[string]jsontext.Value, matches []protect.Match) (search.List, error) {
 	if len(matches) == 0 {
-		return s.FindBy(req.Context(), req.tenant, req.scope, members, nil, searchMembers...)
+		return s.FindBy(req.Context(), req.tenant, req.scope, members, search.Match{}, searchMembers...)
 	}
 	if err := m.take(req); err != nil {
 		return search.List{}, err
@@ -106,11 +108,11 @@ func (m *matching) find(req *request, s *search.Service, members map[string]json
 	if err != nil {
 		return search.List{}, err
 	}
-	list, err := s.FindBy(req.Context(), req.tenant, req.scope, members, tokens, searchMembers...)
-	if err != nil {
-		return list, err
+	unerased := func(ctx context.Context, entries []audit.Entry) ([]audit.Entry, error) {
+		return m.Unerased(ctx, req.tenant.ID, tokens, entries)
 	}
-	if list.Entries, err = m.Unerased(req.Context(), req.tenant.ID, tokens, list.Entries); err != nil {
+	list, err := s.FindBy(req.Context(), req.tenant, req.scope, members, search.Match{Tokens: tokens, Keep: unerased}, searchMembers...)
+	if err != nil {
 		return list, err
 	}
 	return list, m.Record(req.Context(), req.tenant, req.principal.Subject, matches, list.Entries)
