@@ -47,6 +47,9 @@ type Runner struct {
 	Store      retention.Store // the system of record
 	Entries    Entries         // the same
 	Index      Index
+	// PutReplaces says that putting an entry into the index replaces what it has. Otherwise the entry is removed
+	// first, and a reader can pass by in between.
+	PutReplaces bool
 	// Lag tells whether the index has what is stored; nil if entries are indexed as they are stored.
 	Lag        walk.Lag
 	Quarantine Quarantine

@@ -87,10 +87,20 @@ func (r *erasureRun) dropTokensOf(ctx context.Context, tenant *audit.Tenant, ent
 	if err := r.Entries.DropTokens(ctx, tenant.ID, ids, r.at.ref()); err != nil {
 		return err
 	}
-	if err := r.Index.Remove(ctx, tenant.ID, ids); err != nil {
+	kept := slices.DeleteFunc(entries, func(e audit.Entry) bool { return tenant.Settings.IsExpired(&e, r.Now()) })
+	if !r.PutReplaces {
+		if err := r.Index.Remove(ctx, tenant.ID, ids); err != nil {
+			return err
+		}
+	}
+	_, err := search.PutEntries(ctx, r.Index, tenant.ID, kept) // it had them, so it refuses none
+	if err != nil || !r.PutReplaces {
 		return err
 	}
-	kept := slices.DeleteFunc(entries, func(e audit.Entry) bool { return tenant.Settings.IsExpired(&e, r.Now()) })
-	_, err := search.PutEntries(ctx, r.Index, tenant.ID, kept) // it had them, so it refuses none
-	return err
+	stay := audit.IDsOf(kept)
+	gone := slices.DeleteFunc(ids, func(id audit.EntryID) bool { return slices.Contains(stay, id) })
+	if len(gone) == 0 {
+		return nil
+	}
+	return r.Index.Remove(ctx, tenant.ID, gone)
 }

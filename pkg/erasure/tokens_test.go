@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/erasure"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/search"
@@ -88,6 +89,53 @@ func TestAnErasureWaitsForTheIndex(t *testing.T) {
 	}
 	if got := stored.Encrypted[0].Tokens; len(got) > 0 {
 		t.Errorf("the stored entry has the tokens %x, want none", got)
+	}
+}
+
+// replacing is an index whose Put replaces an entry, and that notes what is removed.
+type replacing struct {
+	erasure.Index
+	removed []audit.EntryID
+}
+
+func (x *replacing) Put(ctx context.Context, batches []search.Batch) []search.PutResult {
+	for _, b := range batches {
+		if err := x.Index.Remove(ctx, b.Tenant, audit.IDsOf(b.Entries)); err != nil {
+			return []search.PutResult{{Err: err}}
+		}
+	}
+	return x.Index.Put(ctx, batches)
+}
+
+func (x *replacing) Remove(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) error {
+	x.removed = append(x.removed, ids...)
+	return x.Index.Remove(ctx, tenant, ids)
+}
+
+// TestAnErasureRemovesNoEntryFromAnIndexThatReplaces: an export would lack it.
+func TestAnErasureRemovesNoEntryFromAnIndexThatReplaces(t *testing.T) {
+	w := newWorld(t)
+	index := &replacing{Index: w.db.Index()}
+	w.runner.Index, w.runner.PutReplaces = index, true
+	token := audit.ValueToken{1, 2, 3, 15: 4}
+	entry := w.storedOnly("ann", w.encrypt(w.process(), 1), token)
+	if _, err := search.PutEntries(t.Context(), w.db.Index(), "acme", []audit.Entry{entry}); err != nil {
+		t.Fatal(err)
+	}
+	w.wantFound(token, entry.ID)
+	e := w.create(0)
+	w.work(1)
+	w.now = w.now.Add(settleTime)
+	w.work(1)
+	w.wantState(e.ID, jobs.StateSucceeded)
+	w.wantFound(token, audit.EntryID{})
+	if len(index.removed) > 0 {
+		t.Errorf("removed %v from the index, want nothing removed", index.removed)
+	}
+	if has, err := w.db.Index().Contains(t.Context(), "acme", entry.ID); err != nil {
+		t.Fatal(err)
+	} else if !has {
+		t.Error("the index lacks the entry, want it there")
 	}
 }
 

@@ -172,7 +172,7 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 		SettleTime: keySettleTime, Clock: s.Stores.Clock, Now: time.Now, Random: random, BackupTime: s.Stores.KeyBackupTime, Certificates: certificates,
 	}
 	if lag := s.lag(); lag != nil {
-		erasures.Lag = lag
+		erasures.Lag, erasures.PutReplaces = lag, true
 	}
 	holds := &hold.Runner{
 		Holds: s.Stores.Holds, Store: s.Stores.Entries, Jobs: s.Stores.Jobs,
