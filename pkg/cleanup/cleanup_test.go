@@ -409,6 +409,36 @@ func TestAHoldWins(t *testing.T) {
 }
 
 // TestAHoldThatUnmarksWins: its job unmarks entries after the worker has looked at the holds.
+// TestAWorkerThatSleptMarksNothingThatIsHeld: MongoDB removes what is marked by itself, so a worker that is
+// killed after it has marked an entry must not have slept before.
+func TestAWorkerThatSleptMarksNothingThatIsHeld(t *testing.T) {
+	w := newWorld(t)
+	w.store("acme", 0, 100)
+	held := w.entry("acme", 42)
+	asked := 0
+	w.runner.Holds = holds{w.DB.Holds(), func() {
+		if asked++; asked == 1 {
+			w.hold(hold.Hold{ID: "1", UserIDs: []string{held.UserID}})
+			w.Time = w.Time.Add(30 * time.Minute)
+		}
+	}}
+	marked := false
+	w.runner.Store = &store{Store: w.DB.Entries(), w: w.World, marked: func() {
+		found, err := w.DB.Entries().Retained(t.Context(), "acme", retention.Selection{Marked: true}, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		marked = marked || slices.ContainsFunc(found, func(e retention.Entry) bool { return e.ID == held.ID })
+	}}
+	job := w.create(before)
+	w.Work()
+	w.WantJob(job.ID, jobs.StateSucceeded, 90) // the user has ten
+	w.wantLeft("acme", 10)
+	if marked {
+		t.Error("the held entry was marked, want it left alone")
+	}
+}
+
 func TestAHoldThatUnmarksWins(t *testing.T) {
 	w := newWorld(t)
 	w.store("acme", 0, 100)

@@ -22,6 +22,9 @@ const (
 	turnPause = 5 * time.Second
 	// markPause is the time until entries are tried again that could not be removed.
 	markPause = time.Second
+	// maxLookAge is how old a look at the holds may be by which entries are marked. A hold comes into force 20
+	// minutes after it was set.
+	maxLookAge = 5 * time.Minute
 	// maxMarks is how often a slice marks entries that could not be removed.
 	maxMarks = 3
 )
@@ -312,13 +315,18 @@ func (r *Runner) removePage(ctx context.Context, job *jobs.Job, at *checkpoint, 
 // remove removes entries from the store, but for those that a hold covers. It returns these, and those
 // that are left though no hold covers them.
 //
-// It marks them and looks at the holds again before it removes them. A hold that is set later unmarks
+// It marks none by a look at the holds that is older than maxLookAge: a database can remove what is marked by
+// itself. It looks at the holds again before it removes the entries. A hold that is set later unmarks
 // them by its own job, and the store removes only marked ones. So a worker that slept in between does
 // no harm.
 func (r *Runner) remove(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) (left, held []audit.Entry, err error) {
+	looked := r.Now().Round(0) // the wall clock: the other one can stand still while a process sleeps
 	free, held, err := r.unheld(ctx, tenant, entries)
 	if err != nil || len(free) == 0 {
 		return nil, held, err
+	}
+	if r.Now().Round(0).Sub(looked).Abs() > maxLookAge {
+		return free, held, nil
 	}
 	if err := r.Store.Mark(ctx, tenant, audit.IDsOf(free), 0); err != nil {
 		return nil, nil, err
