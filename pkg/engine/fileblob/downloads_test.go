@@ -146,6 +146,37 @@ func (h *hooked) Err() error {
 	return h.Context.Err()
 }
 
+// TestTwoCompletionsOfAnUpload: both copy the parts, and the second ends when the first has removed them.
+func TestTwoCompletionsOfAnUpload(t *testing.T) {
+	blobs, ctx := open(t, t.TempDir()), t.Context()
+	content := bytes.Repeat([]byte("0123456789abcdef"), export.MinPart/16)
+	for range 5 {
+		u, err := blobs.BeginUpload(ctx, "a", "exports/1", "text/csv")
+		if err != nil {
+			t.Fatal(err)
+		}
+		part, err := blobs.PutPart(ctx, "a", u, 1, content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const workers = 4
+		errs := make(chan error, workers)
+		for range workers {
+			go func() {
+				errs <- blobs.CompleteUpload(ctx, "a", u, []export.Part{part}, int64(len(content)), sha256.Sum256(content))
+			}()
+		}
+		for range workers {
+			if err := <-errs; err != nil {
+				t.Errorf("complete an upload that another completes: %v, want nil", err)
+			}
+		}
+		if err := blobs.Delete(ctx, "a", "exports/1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A process is killed, or sleeps, while it copies the parts of an upload to one file. An abort of the
 // upload by another one leaves nothing of the copy.
 func TestAnAbortRemovesTheCopyOfACompletion(t *testing.T) {

@@ -131,9 +131,6 @@ func partName(p export.Part) string { return fmt.Sprintf("%05d-%x", p.Number, p.
 // CompleteUpload implements export.Uploads. It copies the parts into one file.
 func (b *Blobs) CompleteUpload(ctx context.Context, tenant audit.TenantID, u export.Upload, parts []export.Part, size int64, sum [sha256.Size]byte) error {
 	at, what, err := b.upload(ctx, tenant, u)
-	if errors.Is(err, export.ErrUploadLost) && b.has(ctx, tenant, u.Key, size, sum) { // an earlier call completed it
-		return nil
-	}
 	if err == nil {
 		err = export.CheckParts(parts)
 	}
@@ -149,6 +146,9 @@ func (b *Blobs) CompleteUpload(ctx context.Context, tenant audit.TenantID, u exp
 		// If the process is killed, the copy is removed with the upload.
 		err = b.writeFile(path.Join(unfinished, u.ID, rand.Text()), at.path, place, func(file io.Writer) error { return b.fill(ctx, file, content) })
 		err = lostIfAbsent(errors.Join(err, body.Close()))
+	}
+	if errors.Is(err, export.ErrUploadLost) && b.has(ctx, tenant, u.Key, size, sum) { // another call completed it
+		return nil
 	}
 	if err == nil {
 		err = b.removeUpload(u)
