@@ -146,7 +146,7 @@ func (s *scanner) term() error {
 	if err != nil {
 		return err
 	}
-	if err := s.checkNotEqual(name, t.offset); err != nil {
+	if err := s.checkNotEqual(name); err != nil {
 		return err
 	}
 	if operator := s.operator(); operator != "" {
@@ -166,7 +166,7 @@ func (s *scanner) term() error {
 }
 
 // checkNotEqual refuses "!=" after a field: it is no operator. name was read up to there.
-func (s *scanner) checkNotEqual(name string, offset int) error {
+func (s *scanner) checkNotEqual(name string) error {
 	if !strings.HasPrefix(s.rest(), "=") || s.text[s.at-1] != '!' {
 		return nil
 	}
