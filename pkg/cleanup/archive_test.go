@@ -191,6 +191,7 @@ func (w *world) wantArchiveCount(when, id string, want int64) {
 // A cleanup of the archive removes what it selects there, whether the database has it or not, and all that the
 // database has of it, also what no list shows.
 func TestACleanupOfTheArchive(t *testing.T) {
+	t.Parallel()
 	const total = 1000
 	for name, test := range map[string]struct {
 		query url.Values
@@ -316,6 +317,7 @@ func TestAHoldThatIsSetMeanwhileKeepsArchivedEntries(t *testing.T) {
 // A worker is killed at each of its calls in turn, before its effect and after it. Nothing is lost or counted twice,
 // and no file is left.
 func TestAKilledCleanupOfTheArchiveResumes(t *testing.T) {
+	t.Parallel()
 	goes := func(n int) bool { return n%10 == 3 || n >= 100 && n < 200 } // a part goes as a whole
 	query := url.Values{"before": {"2026-03-02"}, "q": {"user_id:u3 OR (timestamp>=2026-03-01T00:01:40Z timestamp<2026-03-01T00:03:20Z)"}}
 	run := func(killAt int, after bool) (calls int) {
@@ -350,6 +352,7 @@ func TestAKilledCleanupOfTheArchiveResumes(t *testing.T) {
 
 // A canceled cleanup leaves no file that the manifest does not list, and counts what is gone.
 func TestACanceledCleanupOfTheArchiveEndsItsPart(t *testing.T) {
+	t.Parallel()
 	for at := 1; at <= 14; at++ {
 		for _, after := range []bool{false, true} {
 			w := newWorld(t)

@@ -193,6 +193,7 @@ func (w *world) wantLeft(tenant audit.TenantID, want int64) {
 }
 
 func TestACleanupRemovesWhatItsPreviewCounts(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		query url.Values
 		want  int64
@@ -314,6 +315,7 @@ func TestACleanupWaitsForTheIndex(t *testing.T) {
 
 // A worker is killed before and after each of its calls in turn. What is gone is counted once.
 func TestAKilledCleanupCountsExactly(t *testing.T) {
+	t.Parallel()
 	calls := 1
 	for at := 0; at <= calls; at++ {
 		for _, after := range []bool{false, true} {
@@ -362,6 +364,7 @@ func TestASlicedCleanupIsWhole(t *testing.T) {
 // A worker is killed before and after each of its calls in turn, and the job is canceled then. What is
 // gone is counted.
 func TestACanceledCleanupCountsExactly(t *testing.T) {
+	t.Parallel()
 	for at := 2; ; at++ {
 		for _, after := range []bool{false, true} {
 			w := newWorld(t)
