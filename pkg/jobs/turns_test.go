@@ -65,7 +65,7 @@ func TestLongJobsOfOneTenantHoldUpNoOthers(t *testing.T) {
 	t.Cleanup(func() { _ = db.Close() })
 	queue := db.Queue("jobs", time.Minute, 10)
 	f.worker.Queues, f.Queues = jobs.Queues{Jobs: queue, Archive: queue}, jobs.Queues{Jobs: queue, Archive: queue}
-	f.worker.SliceTime, f.worker.Now, f.Service.Now = slice, time.Now, time.Now
+	f.worker.SliceTime, f.worker.Now, f.Now = slice, time.Now, time.Now
 	for i := range jobs.MaxQueued {
 		f.start(t, fmt.Sprintf("j%d", i))
 	}
