@@ -78,7 +78,7 @@ func CheckSize(query url.Values) error {
 		}
 	}
 	if size > MaxParameters {
-		return audit.Invalid("?", "too_large", "the parameters of a job must have at most %d KiB", MaxParameters>>10)
+		return audit.Invalid("?", "too_large", "must have at most %d KiB of parameters, because a job keeps them", MaxParameters>>10)
 	}
 	return nil
 }
