@@ -19,7 +19,7 @@ var exports = []string{"ndjson", "csv", "parquet"}
 // exportAll exports all entries as a job in each format, and looks at the time and at the memory.
 func (s *service) exportAll(ctx context.Context, size int) ([]figure, error) {
 	var figures []figure
-	_, before, err := s.residentMB()
+	before, err := s.highestMB()
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +36,7 @@ func (s *service) exportAll(ctx context.Context, size int) ([]figure, error) {
 			noBound("… bytes of the file", "", "%.0f MB", float64(bytes)/1e6))
 		how = ""
 	}
-	_, after, err := s.residentMB()
+	after, err := s.highestMB()
 	if err != nil {
 		return nil, err
 	}
@@ -47,13 +47,13 @@ func (s *service) exportAll(ctx context.Context, size int) ([]figure, error) {
 	return append(figures, atMost(name, "%.0f MB", after-before, maxExportMB, memoryHow)), nil
 }
 
-// residentMB returns the memory of the service's process, now and at its highest; zero where there is
-// no /proc.
-func (s *service) residentMB() (now, highest float64, err error) {
+// highestMB returns the memory of the service's process at its highest, zero where there is no /proc.
+func (s *service) highestMB() (float64, error) {
 	if runtime.GOOS != "linux" {
-		return 0, 0, nil
+		return 0, nil
 	}
-	return residentMB(s.PID())
+	_, highest, err := residentMB(s.PID())
+	return highest, err
 }
 
 // export makes an export of all entries and returns the bytes of its file.

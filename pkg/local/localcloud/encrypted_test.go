@@ -96,13 +96,13 @@ func (c caller) revealInAFile(data string) {
 	decode(c.t, answer.body, &e)
 	content := e.download(c.t)
 	wantParts(c.t, content, `"email":"`+mark+`@example.com"`, `"revealed":[`)
-	sum := sha256.Sum256([]byte(content))
+	sum := sha256.Sum256(content)
 	if want := hex.EncodeToString(sum[:]); e.SHA256 != want {
 		c.t.Errorf("the export has the SHA-256 %q, want %q", e.SHA256, want)
 	}
 	// With a digest of the file, guesses of the values could be tested.
 	for _, path := range []string{"/logs/exports", "/jobs/" + e.ID, "/logs"} {
-		if body := c.get(path, nil).body; bytes.Contains([]byte(body), []byte(e.SHA256)) {
+		if body := c.get(path, nil).body; bytes.Contains(body, []byte(e.SHA256)) {
 			c.t.Errorf("%s has the SHA-256 of the file: %s", path, body)
 		}
 	}
