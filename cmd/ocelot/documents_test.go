@@ -356,6 +356,10 @@ type backgroundBlock struct {
 	out     *sharedBuffer
 }
 
+// startTimeout is how long a block in the background may take until it prints something. It may compile a
+// program first, on a machine that compiles much else.
+const startTimeout = 3 * time.Minute
+
 // start starts a block in the background. It returns once the block has printed something.
 func (s *documentShell) start(t *testing.T, b *block) {
 	t.Helper()
@@ -365,9 +369,9 @@ func (s *documentShell) start(t *testing.T, b *block) {
 		t.Fatal(err)
 	}
 	s.background = append(s.background, run)
-	for deadline := time.Now().Add(awaitTimeout); run.out.String() == ""; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(startTimeout); run.out.String() == ""; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("printed nothing for %v, want output", awaitTimeout)
+			t.Fatalf("printed nothing for %v, want output", startTimeout)
 		}
 	}
 }
