@@ -151,24 +151,38 @@ func (x *Index) deleteIndex(ctx context.Context, index string) (int, error) {
 	return n, x.manage(ctx, http.MethodDelete, "/"+index, nil)
 }
 
+// countIndex counts the documents in the primary shards: a replica may have been refreshed earlier.
 func (x *Index) countIndex(ctx context.Context, index string) (int, error) {
-	body, err := x.sendWrite(ctx, httpRequest{method: http.MethodGet, path: "/" + index + "/_count"})
+	body, err := x.sendWrite(ctx, httpRequest{method: http.MethodGet, path: "/" + index + "/_count", query: url.Values{"preference": {"_primary"}}})
 	if err != nil {
 		return 0, err
 	}
+	if err := checkShards(body, index); err != nil {
+		return 0, err
+	}
 	var counted struct {
-		Count  int `json:"count"`
+		Count int `json:"count"`
+	}
+	if err := json.Unmarshal(body, &counted); err != nil {
+		return 0, unexpectedResponse(err)
+	}
+	return counted.Count, nil
+}
+
+// checkShards returns an *audit.UnavailableError if shards failed in what a response is about.
+func checkShards(body []byte, index string) error {
+	var response struct {
 		Shards struct {
 			Failed int `json:"failed"`
 		} `json:"_shards"`
 	}
-	if err := json.Unmarshal(body, &counted); err != nil {
-		return 0, err
+	if err := json.Unmarshal(body, &response); err != nil {
+		return unexpectedResponse(err)
 	}
-	if counted.Shards.Failed > 0 {
-		return 0, &audit.UnavailableError{Err: fmt.Errorf("%d shards of %s failed", counted.Shards.Failed, index)}
+	if n := response.Shards.Failed; n > 0 {
+		return &audit.UnavailableError{Err: fmt.Errorf("%d shards of %s failed", n, index)}
 	}
-	return counted.Count, nil
+	return nil
 }
 
 // refresh makes all writes to the index countable. It opens a closed index first.

@@ -38,6 +38,9 @@ const (
 	defaultLockTime = 5 * time.Minute
 	// removalTimeout bounds the steps of a removal, and again those that undo it after a failure.
 	removalTimeout = 90 * time.Second
+	// blockTimeout is how long OpenSearch waits for each step of a block. It is shorter than
+	// Timeouts.Write, so that this process gets the answer.
+	blockTimeout = "5s"
 	// maxRemovals bounds the indexes of one run. Each takes about a second.
 	maxRemovals = 200
 	tokenBytes  = 8
@@ -277,18 +280,59 @@ func (x *Index) removeIfEmpty(ctx context.Context, index string) (removed bool, 
 // blockIfEmpty blocks writes to an index and reports whether it has no entries then. OpenSearch
 // answers once all writes before the block are done.
 func (x *Index) blockIfEmpty(ctx context.Context, index string) (bool, error) {
-	if err := x.manage(ctx, http.MethodPut, "/"+index+"/_block/write", nil); err != nil {
+	if err := x.block(ctx, index); err != nil {
 		return false, err
 	}
-	if _, err := x.sendWrite(ctx, httpRequest{method: http.MethodPost, path: "/" + index + "/_refresh"}); err != nil {
+	body, err := x.sendWrite(ctx, httpRequest{method: http.MethodPost, path: "/" + index + "/_refresh"})
+	if err != nil {
+		return false, err
+	}
+	if err := checkShards(body, index); err != nil {
 		return false, err
 	}
 	n, err := x.countIndex(ctx, index)
 	return n == 0, err
 }
 
+// block blocks writes to an index. OpenSearch adds a temporary block first. Once every copy of every
+// shard has confirmed it, it is replaced by the block that index.blocks.write describes. If a copy
+// does not confirm it in time, OpenSearch answers 200, and the temporary block stays. Only another
+// request can replace it.
+func (x *Index) block(ctx context.Context, index string) error {
+	r := httpRequest{method: http.MethodPut, path: "/" + index + "/_block/write", query: url.Values{"timeout": {blockTimeout}}}
+	_, err := retry(ctx, x.config.WriteBudget, func() ([]byte, error) {
+		body, err := x.sendWithin(ctx, x.config.Timeouts.Write, r)
+		if err == nil {
+			err = checkBlocked(body)
+		}
+		return body, err
+	})
+	return withReason(err)
+}
+
+// checkBlocked returns an error if an index is not blocked. The answer omits indexes that were before.
+func checkBlocked(body []byte) error {
+	var response struct {
+		Indices []struct {
+			Name    string `json:"name"`
+			Blocked bool   `json:"blocked"`
+		} `json:"indices"`
+	}
+	if err := json.Unmarshal(body, &response); err != nil {
+		return unexpectedResponse(err)
+	}
+	for _, i := range response.Indices {
+		if !i.Blocked {
+			return fmt.Errorf("OpenSearch has not blocked writes to all shards of %s", i.Name)
+		}
+	}
+	return nil
+}
+
 // unblock lets writers into the index of a lock, and releases the lock. It does nothing if another
-// process has taken the lock over: that process unblocks the index, or relies on the block.
+// process has taken the lock over: that process unblocks the index, or relies on the block. It blocks
+// the index again first: the setting does not remove the temporary block of a request that failed.
+// If it returns an error, it keeps the lock, and whoever takes the lock over tries again.
 func (x *Index) unblock(ctx context.Context, mine lock) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removalTimeout)
 	defer cancel()
@@ -299,7 +343,9 @@ func (x *Index) unblock(ctx context.Context, mine lock) error {
 	if !slices.ContainsFunc(locks, func(l lock) bool { return l.name == mine.name }) {
 		return errLostLock
 	}
-	err = x.manage(ctx, http.MethodPut, "/"+mine.index+"/_settings", map[string]any{"index.blocks.write": nil})
+	if err = x.block(ctx, mine.index); err == nil {
+		err = x.manage(ctx, http.MethodPut, "/"+mine.index+"/_settings", map[string]any{"index.blocks.write": nil})
+	}
 	if err != nil && !isNotFound(err) {
 		return err
 	}

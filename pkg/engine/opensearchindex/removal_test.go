@@ -292,3 +292,102 @@ func TestWritersAndSearchesDuringRemovals(t *testing.T) {
 		}
 	}
 }
+
+// slowBulk is a bulk request of one operation, which takes 4 seconds and writes nothing.
+const slowBulk = `{"update":{"_id":"slow"}}
+{"scripted_upsert":true,"upsert":{},"script":{"source":"` +
+	`long end = System.currentTimeMillis() + 4000; while (System.currentTimeMillis() < end) { new BigInteger('3').pow(20000); } ctx.op = 'none'"}}
+`
+
+// keepBusy sends slowBulk, and returns once OpenSearch works on it. The channel is closed at its end.
+func keepBusy(t *testing.T, url, index string) <-chan struct{} {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		response, err := http.Post(url+"/"+index+"/_bulk", "application/x-ndjson", strings.NewReader(slowBulk))
+		if err != nil {
+			t.Errorf("the slow request: %v", err)
+			return
+		}
+		_ = response.Body.Close()
+	}()
+	t.Cleanup(func() { <-done })
+	for {
+		var tasks struct{ Nodes map[string]any }
+		engineRequest(t, http.MethodGet, url+"/_tasks?actions=indices:data/write/bulk%5Bs%5D%5Bp%5D", nil, &tasks)
+		if len(tasks.Nodes) > 0 {
+			return done
+		}
+		select {
+		case <-done:
+			t.Fatal("the slow request has ended, want it to go on")
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// TestAnIndexWhoseBlockFailsTakesWritesAgain: OpenSearch waits too briefly for a write that goes on. So
+// it neither completes the block nor removes what it began.
+func TestAnIndexWhoseBlockFailsTakesWritesAgain(t *testing.T) {
+	url := enginetest.OpenSearch(t)
+	prefix := newPrefix(t, url)
+	index := emptied(t, url, prefix)
+	proxy := enginetest.NewHTTPProxy(t, url)
+	var timeouts sync.Map
+	proxy.Inject(func(r *http.Request) enginetest.HTTPFault {
+		if strings.HasSuffix(r.URL.Path, "/_block/write") {
+			timeouts.Store(r.URL.Query().Get("timeout"), nil)
+			r.URL.RawQuery = "timeout=1ms"
+		}
+		return nil
+	})
+	busy := keepBusy(t, url, index)
+	removed, err := open(t, proxy.URL(), prefix, daysLater, brief).RemoveEmptyIndexes(t.Context())
+	select {
+	case <-busy:
+		t.Fatal("the run took longer than the slow request, want it to meet its write")
+	default:
+	}
+	if !audit.IsUnavailable(err) || len(removed) > 0 {
+		t.Errorf("removed %v, %v, want nothing removed and an error that has the run come again", removed, err)
+	}
+	if _, ok := timeouts.Load("5s"); !ok {
+		t.Error("OpenSearch waits for another time than 5s, want it to answer before this process gives up")
+	}
+	if locks := indexes(t, url, prefix); len(locks) != 2 || locks[1] != index {
+		t.Errorf("the indexes are %v, want the blocked one and its lock", locks)
+	}
+	entry := newEntry(acme, 1)
+	if _, err := search.PutEntries(t.Context(), open(t, url, prefix, brief), acme, []audit.Entry{entry}); !audit.IsUnavailable(err) {
+		t.Errorf("put into a blocked index: %v, want an error that has the message come again", err)
+	}
+	later := open(t, url, prefix) // once the lock is old
+	later.UseLockTime(-time.Second)
+	put(t, later, acme, entry)
+	if diff := cmp.Diff([]string{index}, indexes(t, url, prefix)); diff != "" {
+		t.Errorf("indexes (-want +got):\n%s", diff)
+	}
+}
+
+// TestAnIndexWithAFailedRefreshIsNotRemoved: what the refresh did not reach may have entries.
+func TestAnIndexWithAFailedRefreshIsNotRemoved(t *testing.T) {
+	url := enginetest.OpenSearch(t)
+	prefix := newPrefix(t, url)
+	index := emptied(t, url, prefix)
+	proxy := enginetest.NewHTTPProxy(t, url)
+	proxy.Inject(func(r *http.Request) enginetest.HTTPFault {
+		if strings.HasSuffix(r.URL.Path, "/_refresh") {
+			return enginetest.Answer(http.StatusOK, `{"_shards":{"total":2,"successful":1,"failed":1}}`)
+		}
+		return nil
+	})
+	removed, err := open(t, proxy.URL(), prefix, daysLater, brief).RemoveEmptyIndexes(t.Context())
+	if !audit.IsUnavailable(err) || len(removed) > 0 {
+		t.Errorf("removed %v, %v, want nothing removed and an error that has the run come again", removed, err)
+	}
+	put(t, open(t, url, prefix, brief), acme, newEntry(acme, 1))
+	if diff := cmp.Diff([]string{index}, indexes(t, url, prefix)); diff != "" {
+		t.Errorf("indexes (-want +got):\n%s", diff)
+	}
+}
