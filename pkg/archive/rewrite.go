@@ -26,6 +26,9 @@ type Replacement struct {
 	Was string `json:"was"`
 	// New is the part that takes its place; nil: no entry is left.
 	New *File `json:"new,omitempty"`
+	// NewNumber is the number of New, or the one that a replacement without it goes by: the manifest takes the
+	// replacement as long as no part with this number or a greater one was added or given up.
+	NewNumber int `json:"new_number"`
 	// Removed is how many entries go.
 	Removed int64 `json:"removed"`
 
@@ -98,8 +101,9 @@ func (p *Replacement) Number() int {
 	return n
 }
 
-// Name gives the new part a number.
+// Name gives the replacement, and the new part, a number.
 func (p *Replacement) Name(number int) {
+	p.NewNumber = number
 	if p.New != nil {
 		p.New.setNumber(number)
 	}
@@ -117,7 +121,7 @@ func (r *Rewriter) Store(ctx context.Context, tenant audit.TenantID, p *Replacem
 // Swap reads the new part back and verifies it. Then it brings it into the manifest in the place of the old one,
 // and removes that. It reports false if it gave the new part up: it was not stored, the old one is not what it
 // was, or another job has taken its number. Repeating it has no effect. may is called right before the manifest is
-// replaced. Its error ends the swap.
+// replaced. Its error ends the swap. If the worker sleeps for longer than maxLookAge after it, it is called again.
 func (r *Rewriter) Swap(ctx context.Context, tenant audit.TenantID, p *Replacement, may func(context.Context) error) (done bool, err error) {
 	of, err := parseMonth(p.Month)
 	if err != nil {
@@ -125,16 +129,18 @@ func (r *Rewriter) Swap(ctx context.Context, tenant audit.TenantID, p *Replaceme
 	}
 	if p.New != nil {
 		if _, err = verify(ctx, r.Blobs, tenant, of, p.New); errors.Is(err, audit.ErrNotFound) || errors.Is(err, export.ErrContent) {
-			return false, r.GiveUp(ctx, tenant, p)
+			return r.giveUp(ctx, tenant, of, p)
 		}
 		if err != nil {
 			return false, err
 		}
 	}
-	_, err = update(ctx, r.Blobs, tenant, of, r.Now, func(m *Manifest) (bool, error) {
+	blobs := &timely{Blobs: r.Blobs, now: r.Now}
+	_, err = update(ctx, blobs, tenant, of, r.Now, func(m *Manifest) (bool, error) {
 		if done = p.isIn(m); done || !p.fits(m) {
 			return false, nil
 		}
+		blobs.look()
 		if err := may(ctx); err != nil {
 			return false, err
 		}
@@ -149,7 +155,7 @@ func (r *Rewriter) Swap(ctx context.Context, tenant audit.TenantID, p *Replaceme
 		return false, err
 	}
 	if !done {
-		return false, r.GiveUp(ctx, tenant, p)
+		return r.End(ctx, tenant, p)
 	}
 	return true, r.removeOld(ctx, tenant, of, p)
 }
@@ -166,7 +172,7 @@ func (p *Replacement) isIn(m *Manifest) bool {
 // fits reports whether the manifest has the old part, and can have the new one.
 func (p *Replacement) fits(m *Manifest) bool {
 	old := m.file(p.Old)
-	return old != nil && old.SHA256 == p.Was && (p.New == nil || p.New.Number() >= m.Next)
+	return old != nil && old.SHA256 == p.Was && p.NewNumber >= m.Next
 }
 
 // replace brings a replacement into the manifest.
@@ -189,25 +195,17 @@ func (r *Rewriter) removeOld(ctx context.Context, tenant audit.TenantID, of mont
 	if !is {
 		return fmt.Errorf("archive of %s %s: %q is no part", tenant, of, p.Old)
 	}
-	for _, name := range []string{p.Old, idsName(n)} {
-		if err := r.Blobs.Delete(ctx, tenant, of.folder()+name); err != nil {
-			return err
-		}
-	}
-	return nil
+	return removeFiles(ctx, r.Blobs, tenant, of, n)
 }
 
-// GiveUp removes the new part unless the manifest has it. From before its removal on, nobody brings it into the
-// manifest.
-func (r *Rewriter) GiveUp(ctx context.Context, tenant audit.TenantID, p *Replacement) error {
-	of, err := parseMonth(p.Month)
-	if err != nil || p.New == nil {
-		return err
+// giveUp removes the new part unless the manifest has the replacement, and reports whether that has it. From before
+// the removal on, nobody brings the replacement into the manifest.
+func (r *Rewriter) giveUp(ctx context.Context, tenant audit.TenantID, of month, p *Replacement) (done bool, err error) {
+	m, err := giveUp(ctx, r.Blobs, tenant, of, r.Now, p.NewNumber)
+	if errors.Is(err, errLost) {
+		return false, nil
 	}
-	if err := giveUp(ctx, r.Blobs, tenant, of, r.Now, p.New.Number()); err != nil && !errors.Is(err, errLost) {
-		return err
-	}
-	return nil
+	return err == nil && p.isIn(m), err
 }
 
 // End ends a replacement that another process has begun and cannot finish any more. It reports whether the
@@ -217,12 +215,8 @@ func (r *Rewriter) End(ctx context.Context, tenant audit.TenantID, p *Replacemen
 	if err != nil {
 		return false, err
 	}
-	m, err := readManifest(ctx, r.Blobs, tenant, of)
-	if err != nil {
+	if done, err = r.giveUp(ctx, tenant, of, p); err != nil || !done {
 		return false, err
-	}
-	if m.etag == "" || !p.isIn(m) {
-		return false, r.GiveUp(ctx, tenant, p)
 	}
 	return true, r.removeOld(ctx, tenant, of, p)
 }

@@ -205,7 +205,7 @@ func (r *archiveRun) checkTenant(ctx context.Context) error {
 	case r.at.Pending == nil:
 		return err
 	}
-	if giveUpErr := giveUp(ctx, r.Blobs, r.Job.Tenant, r.month, r.Now, r.at.Pending.Number()); giveUpErr != nil && !errors.Is(giveUpErr, errLost) {
+	if _, giveUpErr := giveUp(ctx, r.Blobs, r.Job.Tenant, r.month, r.Now, r.at.Pending.Number()); giveUpErr != nil && !errors.Is(giveUpErr, errLost) {
 		return giveUpErr
 	}
 	return err
@@ -386,24 +386,29 @@ func (r *archiveRun) meets(ctx context.Context, m *Manifest, f *File, ids packed
 // drop gives the pending part up. The entries are read again.
 func (r *archiveRun) drop(ctx context.Context) error {
 	f := r.at.Pending
-	if err := giveUp(ctx, r.Blobs, r.Job.Tenant, r.month, r.Now, f.Number()); err != nil {
+	if _, err := giveUp(ctx, r.Blobs, r.Job.Tenant, r.month, r.Now, f.Number()); err != nil {
 		return err
 	}
 	r.at.Pending, r.at.PendingLast, r.at.Ended = nil, audit.EntryID{}, false
 	return r.Save(ctx, r.at)
 }
 
-// giveUp removes the files of a number unless the manifest lists them. From before their removal on, nobody
-// brings them into the manifest.
-func giveUp(ctx context.Context, blobs Blobs, tenant audit.TenantID, of month, now func() time.Time, number int) error {
+// giveUp removes the files of a number unless the manifest, which it returns, lists them. From before their removal
+// on, nobody brings them into the manifest.
+func giveUp(ctx context.Context, blobs Blobs, tenant audit.TenantID, of month, now func() time.Time, number int) (*Manifest, error) {
 	m, err := update(ctx, blobs, tenant, of, now, func(m *Manifest) (bool, error) {
 		before := m.Next
 		m.Next = max(m.Next, number+1)
 		return m.Next > before, nil
 	})
 	if err != nil || m.file(partName(number)) != nil {
-		return err
+		return m, err
 	}
+	return m, removeFiles(ctx, blobs, tenant, of, number)
+}
+
+// removeFiles removes the files of a number.
+func removeFiles(ctx context.Context, blobs Blobs, tenant audit.TenantID, of month, number int) error {
 	for _, name := range []string{partName(number), idsName(number)} {
 		if err := blobs.Delete(ctx, tenant, of.folder()+name); err != nil {
 			return err

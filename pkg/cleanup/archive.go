@@ -320,13 +320,14 @@ func (r *archiveRun) swap(ctx context.Context) error {
 	replacing := r.at.Archive.Replacing
 	done, err := r.Archive.Swap(ctx, r.Job.Tenant, replacing, r.mayRemove)
 	if failed := (*jobs.FailedError)(nil); errors.Is(err, errHeldMeanwhile) || errors.As(err, &failed) {
-		if giveUpErr := r.Archive.GiveUp(ctx, r.Job.Tenant, replacing); giveUpErr != nil {
-			return giveUpErr
+		var endErr error
+		if done, endErr = r.Archive.End(ctx, r.Job.Tenant, replacing); endErr != nil {
+			return endErr
 		}
 		if failed != nil {
 			return err
 		}
-		done, err = false, nil
+		err = nil
 	}
 	if err != nil {
 		return err

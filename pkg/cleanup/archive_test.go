@@ -388,6 +388,113 @@ func TestACanceledCleanupOfTheArchiveEndsItsPart(t *testing.T) {
 	}
 }
 
+// archivedRows returns how many entries the manifest has.
+func (w *world) archivedRows() (rows int64) {
+	m := w.manifest()
+	for i := range m.Files {
+		rows += m.Files[i].Rows
+	}
+	return rows
+}
+
+// cleanTwoParts starts a cleanup of the two parts of an archive with 150 entries, up to its work there.
+func (w *world) cleanTwoParts(query url.Values) (job string) {
+	w.T.Helper()
+	w.store("acme", 0, 150)
+	w.archive("a")
+	w.leave(150)
+	job = w.createInArchive(query).ID
+	for w.Job(job).ArchiveCount != nil && !w.Job(job).Archive {
+		w.Deliver(1)
+	}
+	return job
+}
+
+// byParts are cleanups that remove whole parts, and those that replace them.
+var byParts = map[string]url.Values{"whole parts": before, "a user": {"before": {"2026-03-02"}, "user_id": {"u3"}}}
+
+// A cleanup is canceled while its worker sleeps before one of its calls. Once that is recorded, the worker removes
+// nothing any more.
+func TestACleanupOfTheArchiveThatSleptWhenItWasCanceled(t *testing.T) {
+	t.Parallel()
+	for query, parameters := range byParts {
+		for at, reached := 1, true; reached; at++ {
+			w := newWorld(t)
+			var rows, count int64
+			job := w.cleanTwoParts(parameters)
+			reached = false
+			w.Calls, w.InterruptAt = 0, at
+			w.Interrupt = func() {
+				w.Interrupt = nil
+				if w.Job(job).Committed {
+					return
+				}
+				if _, err := w.Service.Cancel(t.Context(), admin, w.Owner, job); err != nil {
+					t.Fatal(err)
+				}
+				w.Work()
+				reached, rows, count = true, w.archivedRows(), *w.Job(job).ArchiveCount
+			}
+			w.Work()
+			if !reached {
+				continue
+			}
+			name := fmt.Sprintf("%s, canceled at call %d", query, at)
+			if got := w.archivedRows(); got != rows {
+				t.Errorf("%s: %d entries are archived, want %d as when it was canceled", name, got, rows)
+			}
+			if rows+count != 150 {
+				t.Errorf("%s: %d entries are archived and %d counted as removed, want 150 together", name, rows, count)
+			}
+			w.wantArchiveCount(name, job, count)
+			w.wantArchived(name, 150, func(n int) bool {
+				if query == "a user" {
+					return n%10 != 3 || int64(n/100) >= (count+9)/10
+				}
+				return int64(n) >= count
+			})
+		}
+	}
+}
+
+// slowHolds are holds whose reader sleeps after one of its looks.
+type slowHolds struct {
+	hold.Reader
+	looks, sleepAt int
+	sleep          func()
+}
+
+func (s *slowHolds) Standing(ctx context.Context, tenant audit.TenantID) (hold.Standing, error) {
+	standing, err := s.Reader.Standing(ctx, tenant)
+	if s.looks++; s.looks == s.sleepAt {
+		s.sleep()
+	}
+	return standing, err
+}
+
+// A hold of everything comes into force while the worker of a cleanup sleeps after it has read the holds.
+func TestACleanupOfTheArchiveThatSleptRemovesNothingHeld(t *testing.T) {
+	t.Parallel()
+	for query, parameters := range byParts {
+		for at := 1; at <= 4; at++ { // two looks for each part
+			w := newWorld(t)
+			job := w.cleanTwoParts(parameters)
+			rows := int64(-1)
+			w.archiver.Holds = &slowHolds{Reader: w.DB.Holds(), sleepAt: at, sleep: func() {
+				rows = w.archivedRows()
+				w.hold(hold.Hold{ID: "h"})
+				w.Time = w.Time.Add(30 * time.Minute)
+			}}
+			w.Work()
+			name := fmt.Sprintf("%s, held after look %d", query, at)
+			if got := w.archivedRows(); got != rows {
+				t.Errorf("%s: %d entries are archived, want %d as when the hold was set", name, got, rows)
+			}
+			w.wantArchiveCount(name, job, 150-rows)
+		}
+	}
+}
+
 // An archive job that has read entries before they were removed can still bring them into the archive: the cleanup
 // waits for it.
 func TestACleanupOfTheArchiveWaitsForJobsThatArchive(t *testing.T) {
