@@ -10,6 +10,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/certificate"
+	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 )
@@ -73,8 +74,11 @@ type checkpoint struct {
 	// the delay, so that the erasure covers what was accepted until then.
 	Generation uint32    `json:"generation,omitempty"`
 	ErasedAt   time.Time `json:"erased_at,omitzero"`
-	// Exports is how many files of revealed exports were removed, nil before.
-	Exports *int64 `json:"exports,omitempty"`
+	// Exports is how many files of revealed exports were removed, nil before. Until then Removal says how far that is.
+	Exports *int64         `json:"exports,omitempty"`
+	Removal export.Removal `json:"removal,omitzero"`
+	// Quarantined is the id of the last item in quarantine without tokens of the erased values.
+	Quarantined string `json:"quarantined,omitempty"`
 	// Indexed is up to which timestamp the index has what is stored.
 	Indexed time.Time `json:"indexed,omitzero"`
 	// EntryID is that of the entry about the end. It is random, so that no client can take it.

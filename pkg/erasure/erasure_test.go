@@ -68,19 +68,24 @@ type world struct {
 type exports struct {
 	calls   int
 	removed int64 // is answered
-	pauses  int   // how many slices end before it is done
+	pauses  int   // how many slices end before it is done, with one more file removed
 	fails   error
 	erasure string // of the last call
 }
 
 // RemoveRevealed implements erasure.Exports.
-func (e *exports) RemoveRevealed(_ context.Context, _ audit.TenantID, erasure string, _ func() bool) (int64, bool, error) {
+func (e *exports) RemoveRevealed(_ context.Context, _ audit.TenantID, erasure string, at *export.Removal, _ func() bool) (bool, error) {
 	e.calls, e.erasure = e.calls+1, erasure
 	if e.pauses > 0 {
 		e.pauses--
-		return 0, false, nil
+		at.Removed++
+		return false, nil
 	}
-	return e.removed, e.fails == nil, e.fails
+	if e.fails != nil {
+		return false, e.fails
+	}
+	at.Removed += e.removed
+	return true, nil
 }
 
 func newWorld(t *testing.T) *world {
@@ -606,8 +611,8 @@ func TestAnErasureRemovesRevealedExports(t *testing.T) {
 	w.exports.fails = nil
 	w.work(1)
 	w.wantState(e.ID, jobs.StateSucceeded)
-	if got := w.erasure(e.ID).ExportsRemoved; got == nil || *got != 2 {
-		t.Errorf("it says that %v files were removed, want 2", got)
+	if got := w.erasure(e.ID).ExportsRemoved; got == nil || *got != 3 {
+		t.Errorf("it says that %v files were removed, want those of both slices, 3", got)
 	}
 	if w.exports.erasure != e.ID {
 		t.Errorf("they were removed for the erasure %s, want %s", w.exports.erasure, e.ID)

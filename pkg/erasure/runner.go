@@ -3,12 +3,14 @@ package erasure
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/certificate"
+	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
@@ -29,7 +31,7 @@ type TombstoneWriter interface {
 
 // Exports removes the files of revealed exports; see export.Remover.
 type Exports interface {
-	RemoveRevealed(ctx context.Context, tenant audit.TenantID, erasure string, stop func() bool) (removed int64, done bool, err error)
+	RemoveRevealed(ctx context.Context, tenant audit.TenantID, erasure string, at *export.Removal, stop func() bool) (done bool, err error)
 }
 
 // Archive tells whether a tenant has an archive; see archive.Reader.
@@ -254,11 +256,12 @@ func (r *erasureRun) removeExports(ctx context.Context) (bool, error) {
 	if r.at.Exports != nil {
 		return true, nil
 	}
-	removed, done, err := r.Exports.RemoveRevealed(ctx, r.Job.Tenant, r.Job.ID, r.TimeUp)
+	done, err := r.Exports.RemoveRevealed(ctx, r.Job.Tenant, r.Job.ID, &r.at.Removal, r.TimeUp)
 	if err != nil || !done {
-		return false, err
+		return false, errors.Join(err, r.Save(ctx, r.at))
 	}
-	r.at.Exports = &removed
+	removed := r.at.Removal.Removed
+	r.at.Exports, r.at.Removal = &removed, export.Removal{}
 	return true, r.Save(ctx, r.at)
 }
 

@@ -2,6 +2,7 @@ package erasure
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -29,7 +30,7 @@ type Index interface {
 
 // Quarantine changes entries in quarantine; see quarantine.Rewriter.
 type Quarantine interface {
-	Rewrite(ctx context.Context, tenant audit.TenantID, change func(context.Context, *audit.Entry) (changed bool, err error), stop func() bool) (done bool, err error)
+	Rewrite(ctx context.Context, tenant audit.TenantID, last *string, change func(context.Context, *audit.Entry) (changed bool, err error), stop func() bool) (done bool, err error)
 }
 
 // awaitIndex returns how long to wait for the index, in which dropTokens finds the entries. Those that
@@ -40,7 +41,8 @@ func (r *erasureRun) awaitIndex(ctx context.Context, tenant *audit.Tenant) (time
 	return walk.AwaitIndex(ctx, r.Lag, tenant, settled, end, &r.at.Indexed, func() error { return r.Save(ctx, r.at) })
 }
 
-// dropTokens removes the tokens of the erased values. It reports false if the slice ended before that.
+// dropTokens removes the tokens of the erased values. It reports false if the slice ended before that. The
+// next slice finds only the entries in the index that still have them.
 // Steps that store or index entries later bring none back; see protect.DropErasedTokens.
 func (r *erasureRun) dropTokens(ctx context.Context, tenant *audit.Tenant) (bool, error) {
 	ofKey := audit.Filter{Where: audit.HasToken{Token: r.at.ref().Token()}}
@@ -55,8 +57,8 @@ func (r *erasureRun) dropTokens(ctx context.Context, tenant *audit.Tenant) (bool
 		}
 		request.From, more = page.Last, page.More
 	}
-	if dropped, err := r.Quarantine.Rewrite(ctx, tenant.ID, r.dropQuarantined, r.TimeUp); err != nil || !dropped {
-		return false, err
+	if dropped, err := r.Quarantine.Rewrite(ctx, tenant.ID, &r.at.Quarantined, r.dropQuarantined, r.TimeUp); err != nil || !dropped {
+		return false, errors.Join(err, r.Save(ctx, r.at))
 	}
 	if r.FreeSpace == nil {
 		return true, nil

@@ -237,3 +237,47 @@ func TestAnErasureDropsTokensInQuarantine(t *testing.T) {
 		t.Errorf("the stored entry has the tokens %x, want none", got)
 	}
 }
+
+// oneItem is a Quarantine whose slices end after one item.
+type oneItem struct{ quarantine.Rewriter }
+
+// Rewrite implements erasure.Quarantine.
+func (q *oneItem) Rewrite(ctx context.Context, tenant audit.TenantID, last *string, change func(context.Context, *audit.Entry) (bool, error), _ func() bool) (bool, error) {
+	done := false
+	return q.Rewriter.Rewrite(ctx, tenant, last, func(ctx context.Context, e *audit.Entry) (bool, error) {
+		done = true
+		return change(ctx, e)
+	}, func() bool { return done })
+}
+
+// TestAnErasureContinuesInQuarantine: a slice begins where the last one ended, however many items there are.
+func TestAnErasureContinuesInQuarantine(t *testing.T) {
+	w := newWorld(t)
+	w.runner.Quarantine = &oneItem{quarantine.Rewriter{Store: w.db.Quarantine()}}
+	e := w.storedOnly("ann", w.encrypt(w.process(), 1), audit.ValueToken{1, 2, 3, 15: 4})
+	const items = 5
+	service := &quarantine.Service{Store: w.db.Quarantine(), Now: w.clock}
+	for i := range items {
+		e.ID = audit.NewEntryID(w.now, [10]byte{byte(i)})
+		if err := service.Add(t.Context(), "acme", audit.StepPersist, []audit.Entry{e}, []audit.Rejection{{Code: "x", Reason: "x"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	job := w.create(0)
+	w.work(1)
+	w.now = w.now.Add(settleTime)
+	w.work(items)
+	w.wantState(job.ID, jobs.StateSucceeded)
+	left, _, err := w.db.Quarantine().List(t.Context(), "acme", nil, "", 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(left) != items {
+		t.Errorf("the quarantine has %d items, want %d", len(left), items)
+	}
+	for _, item := range left {
+		if got := item.Entry.Encrypted[0].Tokens; len(got) > 0 {
+			t.Errorf("item %s has the tokens %x, want none", item.ID, got)
+		}
+	}
+}

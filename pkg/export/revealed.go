@@ -208,34 +208,45 @@ type Remover struct {
 // removePage is how many exports are looked at together.
 const removePage = 100
 
+// Removal says how far RemoveRevealed is. It is part of the checkpoint of the erasure.
+type Removal struct {
+	// Removed is how many files the erasure has removed.
+	Removed int64 `json:"removed,omitempty"`
+	// Last is the last export that was looked at; nil: none was.
+	Last *jobs.Position `json:"last,omitempty"`
+}
+
 // RemoveRevealed removes the files of the tenant's revealed exports, complete or not. Exports that are
 // writing one fail. It is called when no process can use the erased key any more: what is begun later has
 // none of the values. erasure names what removes them, so that a call that is repeated counts each file
-// once. It returns how many files this erasure has removed, and false if stop was true before the end.
-func (r *Remover) RemoveRevealed(ctx context.Context, tenant audit.TenantID, erasure string, stop func() bool) (removed int64, done bool, err error) {
+// once. It begins where at says, and changes at as it goes, also before an error. It returns false if stop
+// was true before the end.
+func (r *Remover) RemoveRevealed(ctx context.Context, tenant audit.TenantID, erasure string, at *Removal, stop func() bool) (done bool, err error) {
 	filter := jobs.Filter{Kinds: []jobs.Kind{jobs.KindExport}}
-	var after *jobs.Position
 	for more := true; more; {
 		var list []jobs.Job
-		if list, more, err = r.Jobs.Jobs(ctx, tenant, filter, after, removePage); err != nil {
-			return removed, false, fmt.Errorf("list the exports of %s: %w", tenant, err)
+		if list, more, err = r.Jobs.Jobs(ctx, tenant, filter, at.Last, removePage); err != nil {
+			return false, fmt.Errorf("list the exports of %s: %w", tenant, err)
 		}
 		for i := range list {
 			if stop() {
-				return removed, false, nil
+				return false, nil
 			}
 			by, err := r.remove(ctx, tenant, list[i].ID, erasure)
 			if err != nil {
-				return removed, false, fmt.Errorf("remove revealed export %s of %s: %w", list[i].ID, tenant, err)
+				return false, fmt.Errorf("remove revealed export %s of %s: %w", list[i].ID, tenant, err)
 			}
 			if by == erasure {
-				removed++
+				at.Removed++
 			}
-			after = &jobs.Position{CreatedAt: list[i].CreatedAt, ID: list[i].ID}
+			at.Last = &jobs.Position{CreatedAt: list[i].CreatedAt, ID: list[i].ID}
 		}
 	}
-	orphans, err := r.removeOrphans(ctx, tenant)
-	return removed + orphans, err == nil, err
+	err = r.removeOrphans(ctx, tenant, at, stop)
+	if errors.Is(err, errStopped) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // maxRemovals is how often an export is removed while its worker saves it.
@@ -338,19 +349,26 @@ func (r *Remover) update(ctx context.Context, job *jobs.Job) error {
 	return r.Jobs.UpdateJob(ctx, *job, read)
 }
 
+// errStopped says that stop was true.
+var errStopped = errors.New("stopped")
+
 // removeOrphans removes files that no export has. The database was restored from before it was created, or
-// from before its file was complete.
-func (r *Remover) removeOrphans(ctx context.Context, tenant audit.TenantID) (removed int64, err error) {
-	err = EachListed(ctx, r.Files.List, tenant, revealedPrefix, func(file Listed) error {
+// from before its file was complete. It needs no position: few files stay, those of exports that are newer
+// than the erasure. It returns errStopped if stop was true before the end.
+func (r *Remover) removeOrphans(ctx context.Context, tenant audit.TenantID, at *Removal, stop func() bool) error {
+	return EachListed(ctx, r.Files.List, tenant, revealedPrefix, func(file Listed) error {
+		if stop() {
+			return errStopped
+		}
 		job, err := r.Jobs.Job(ctx, tenant, file.Key[len(revealedPrefix):])
 		if errors.Is(err, audit.ErrNotFound) || err == nil && job.State.Finished() && job.CleanAt.IsZero() {
-			err = r.Files.Erase(ctx, tenant, file.Key)
-			removed++
+			if err = r.Files.Erase(ctx, tenant, file.Key); err == nil {
+				at.Removed++
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("remove revealed export %s of %s: %w", file.Key, tenant, err)
 		}
 		return nil
 	})
-	return removed, err
 }

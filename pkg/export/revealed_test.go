@@ -144,11 +144,12 @@ func (w *revealedWorld) erase(user string) int64 {
 	}
 	w.Time = w.Time.Add(settleTime)
 	remover := &export.Remover{Jobs: w.DB.Jobs(), Files: w.files, Now: w.Clock}
-	removed, done, err := remover.RemoveRevealed(ctx, "acme", "erasure", func() bool { return false })
+	var at export.Removal
+	done, err := remover.RemoveRevealed(ctx, "acme", "erasure", &at, func() bool { return false })
 	if err != nil || !done {
 		w.t.Fatalf("remove revealed exports: got done %t and error %v, want it done", done, err)
 	}
-	return removed
+	return at.Removed
 }
 
 // wantNoValueOf fails if a file, or a part of one, has a value of the user in plain.
@@ -339,6 +340,53 @@ func TestAnErasureInEveryOrder(t *testing.T) {
 	}
 }
 
+// TestARemovalContinues: a slice that ends after one export begins after it, and counts on.
+func TestARemovalContinues(t *testing.T) {
+	w := newRevealedWorld(t, 20, 0)
+	w.reveal(nil)
+	for range 3 {
+		w.create(url.Values{})
+	}
+	w.reveal(nil)
+	w.Work()
+	for _, key := range []string{"revealed/orphan-1", "revealed/orphan-2"} {
+		if err := w.files.Put(t.Context(), "acme", key, export.ContentOf([]byte(secret+" of user-1"), "")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remover := &export.Remover{Jobs: w.DB.Jobs(), Files: w.files, Now: w.Clock}
+	var at export.Removal
+	const most = 8 // slices, for 5 exports and 2 other files
+	for slices := 1; ; slices++ {
+		asked := 0
+		done, err := remover.RemoveRevealed(t.Context(), "acme", "erasure", &at, func() bool {
+			asked++
+			return asked > 1
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if done {
+			break
+		}
+		if slices == most {
+			t.Fatalf("not done after %d slices", most)
+		}
+		text, err := json.Marshal(at) // as in the record of the erasure
+		if err != nil {
+			t.Fatal(err)
+		}
+		at = export.Removal{}
+		if err := json.Unmarshal(text, &at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if at.Removed != 4 {
+		t.Errorf("removed %d files, want 4", at.Removed)
+	}
+	w.wantNoValueOf("in slices", "user-1")
+}
+
 // A removal that is killed at any of its calls is repeated, and counts each file once.
 func TestAKilledRemovalIsRepeated(t *testing.T) {
 	for at := 1; ; at++ {
@@ -358,17 +406,18 @@ func TestAKilledRemovalIsRepeated(t *testing.T) {
 			}
 			k := &killer{at: at, after: after}
 			remover := &export.Remover{Jobs: mortalStore{w.DB.Jobs(), k}, Files: mortalRemoval{w.files, k}, Now: w.Clock}
-			_, _, err := remover.RemoveRevealed(t.Context(), "acme", "erasure", func() bool { return false })
+			_, err := remover.RemoveRevealed(t.Context(), "acme", "erasure", &export.Removal{}, func() bool { return false })
 			if err == nil && k.calls < at {
 				return // it has fewer calls
 			}
 			k.at = 0
-			removed, isDone, err := remover.RemoveRevealed(t.Context(), "acme", "erasure", func() bool { return false })
+			var removal export.Removal
+			isDone, err := remover.RemoveRevealed(t.Context(), "acme", "erasure", &removal, func() bool { return false })
 			if err != nil || !isDone {
 				t.Fatalf("killed at %d: got done %t, error %v", at, isDone, err)
 			}
-			if removed < 2 {
-				t.Errorf("killed at call %d, after its effect %t: removed %d files, want at least 2", at, after, removed)
+			if removal.Removed < 2 {
+				t.Errorf("killed at call %d, after its effect %t: removed %d files, want at least 2", at, after, removal.Removed)
 			}
 			w.wantNoValueOf(fmt.Sprintf("killed at call %d", at), "user-1")
 			for id, want := range map[string]jobs.State{done.ID: jobs.StateSucceeded, running.ID: jobs.StateFailed, plain.ID: jobs.StateSucceeded} {

@@ -157,8 +157,8 @@ func EarlierUnfinished(ctx context.Context, store Store, job *Job, kinds ...Kind
 
 // Position is a place in a tenant's list of jobs, or in another list that begins with the newest.
 type Position struct {
-	CreatedAt time.Time
-	ID        string
+	CreatedAt time.Time `json:"created_at"`
+	ID        string    `json:"id"`
 }
 
 // Store stores jobs.

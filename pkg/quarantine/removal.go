@@ -49,32 +49,36 @@ func RemoveIf(ctx context.Context, store Store, tenant audit.TenantID, begin fun
 type Rewriter struct{ Store Store }
 
 // Rewrite replaces the items of a tenant whose entries change reports to have changed. An item exists at any
-// time, after a crash perhaps under another id. It returns false if stop was true before the end.
-func (r *Rewriter) Rewrite(ctx context.Context, tenant audit.TenantID, change func(context.Context, *audit.Entry) (changed bool, err error), stop func() bool) (done bool, err error) {
-	for after, more := "", true; more; {
+// time, after a crash perhaps under another id. It begins after the item with the id last ("" for the
+// beginning), and sets last as it goes, also before an error. It returns false if stop was true before the end.
+func (r *Rewriter) Rewrite(ctx context.Context, tenant audit.TenantID, last *string, change func(context.Context, *audit.Entry) (changed bool, err error), stop func() bool) (done bool, err error) {
+	for more := true; more; {
 		var items []Item
-		if items, more, err = r.Store.List(ctx, tenant, nil, after, removePage); err != nil {
+		if items, more, err = r.Store.List(ctx, tenant, nil, *last, removePage); err != nil {
 			return false, fmt.Errorf("look for items to change of %s: %w", tenant, err)
 		}
 		for i := range items {
 			if stop() {
 				return false, nil
 			}
-			item := items[i]
-			after = item.ID
-			changed, err := change(ctx, &item.Entry)
-			if err == nil && changed {
-				err = r.replace(ctx, tenant, item)
+			if err := r.rewrite(ctx, tenant, items[i], change); err != nil {
+				return false, fmt.Errorf("change item %s of %s: %w", items[i].ID, tenant, err)
 			}
-			if err != nil {
-				return false, fmt.Errorf("change item %s of %s: %w", after, tenant, err)
-			}
+			*last = items[i].ID
 		}
 		if len(items) == 0 {
 			return true, nil
 		}
 	}
 	return true, nil
+}
+
+func (r *Rewriter) rewrite(ctx context.Context, tenant audit.TenantID, item Item, change func(context.Context, *audit.Entry) (changed bool, err error)) error {
+	changed, err := change(ctx, &item.Entry)
+	if err == nil && changed {
+		err = r.replace(ctx, tenant, item)
+	}
+	return err
 }
 
 // replace replaces the item with its id. Put changes none that exists, so it first moves to another id.
