@@ -347,7 +347,7 @@ func (m *merger) removeRest(ctx context.Context) error {
 		for more := true; more; {
 			removed := 0
 			err := m.step(ctx, func(b *batch, parts int) (err error) {
-				removed, err = b.removePages(number, parts)
+				removed, err = b.removeUnused(m.kind, number, parts)
 				more = removed == parts
 				return err
 			})
@@ -358,6 +358,17 @@ func (m *merger) removeRest(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// removeUnused is removePages for a segment that is retired, or that a kind of merger left unfinished. It
+// does nothing if the segment is in use meanwhile, because a merge that seemed given up has ended. From the
+// first page on, no merge can complete the segment.
+func (b *batch) removeUnused(kind mergerKind, segment int64, most int) (int, error) {
+	unused, err := b.exec(`UPDATE segments SET state = 2 WHERE number = ? AND (state = 2 OR state = 0 AND merger = ?)`, segment, kind)
+	if err != nil || unused == 0 {
+		return 0, err
+	}
+	return b.removePages(segment, most)
 }
 
 // eraseWait bounds how long a step of eraseTerms waits for the mergers.

@@ -207,3 +207,54 @@ func TestALostLeaseEndsAMerge(t *testing.T) {
 		t.Errorf("there are %d pages (%v), want those of the 3 segments", pages, err)
 	}
 }
+
+// TestAStaleMergeAndItsRemoval: another process has taken over, and both go on in turns.
+func TestAStaleMergeAndItsRemoval(t *testing.T) {
+	for name, removedFirst := range map[string]bool{"the merge ends first": false, "the removal begins first": true} {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			db := openMerged(t, filepath.Join(t.TempDir(), "o.db"))
+			ids := indexSome(t, db, 20, 500)
+			run := newRun(t, db)
+			snapshot, err := run.conn.snapshotOf(ctx, nil, run.inputs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			number := run.output.Number
+			info, err := snapshot.Merge(ctx, run.add)
+			if err == nil {
+				err = run.store(0)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			info.Number, info.Level = number, 1
+			run.output = info
+			removeSome := func() {
+				t.Helper()
+				err := run.step(ctx, func(b *batch, _ int) error {
+					_, err := b.removeUnused(run.kind, number, 1)
+					return err
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			var want error
+			if removedFirst {
+				removeSome()
+				want = errReplaced
+			}
+			if err := run.finish(snapshot); !errors.Is(err, want) {
+				t.Errorf("finish the merge: error %v, want %v", err, want)
+			}
+			if !removedFirst {
+				removeSome()
+			}
+			wantTotal(t, db, int64(len(ids)))
+			if err := db.CheckTerms(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

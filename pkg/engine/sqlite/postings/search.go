@@ -47,6 +47,7 @@ func (s *Snapshot) Search(ctx context.Context, e Expr, first, last int64, fallin
 				heap[0].value = valueOf(key, falling)
 				heap.fix()
 			} else {
+				open[heap[0].from] = nil // its lists are not needed any more
 				heap.pop()
 			}
 		}
