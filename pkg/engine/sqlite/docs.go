@@ -329,6 +329,7 @@ type docPlace struct {
 	place      int
 }
 
+// purgeEntries removes entries from the index too: their keys may be used again.
 func (b *batch) purgeEntries(tenant int64, limit int) (int, error) {
 	var entries []docPlace
 	var e docPlace
@@ -340,5 +341,17 @@ func (b *batch) purgeEntries(tenant int64, limit int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return len(entries), b.removeEntries(tenant, entries)
+	return len(entries), b.removeIndexedEntries(tenant, entries)
+}
+
+// removeIndexedEntries removes entries, also from the index.
+func (b *batch) removeIndexedEntries(tenant int64, entries []docPlace) error {
+	indexed, err := b.indexed(tenant, entries)
+	if err == nil {
+		err = b.removeIndexed(tenant, indexed)
+	}
+	if err != nil {
+		return err
+	}
+	return b.removeEntries(tenant, entries)
 }

@@ -154,16 +154,7 @@ func (s *Entries) RemoveDue(ctx context.Context, tenant audit.TenantID, ids []au
 		found, err = b.found(`SELECT e.key, e.block, e.place FROM entries e JOIN deletable d ON d.key = e.key WHERE e.tenant = ? AND e.id = ? AND d.at <= ?`,
 			[]any{tenant, id[:], s.db.now().UnixMilli()}, []any{&e.key, &e.block, &e.place})
 		return e, found, err
-	}, func(b *batch, tenant int64, entries []docPlace) error {
-		indexed, err := b.indexed(tenant, entries)
-		if err == nil {
-			err = b.removeIndexed(tenant, indexed)
-		}
-		if err != nil {
-			return err
-		}
-		return b.removeEntries(tenant, entries)
-	})
+	}, (*batch).removeIndexedEntries)
 	if err != nil {
 		return 0, fmt.Errorf("remove %d entries of %s: %w", len(ids), tenant, err)
 	}

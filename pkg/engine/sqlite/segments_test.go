@@ -617,3 +617,17 @@ func TestOlderTermsAreBuiltAgain(t *testing.T) {
 	wantErased(t, older)
 	checkFile(t, older)
 }
+
+// TestAPurgedKeyIsUsedAgain: between the purges of a tenant's entries and of its index, entries of another
+// one get the same keys.
+func TestAPurgedKeyIsUsedAgain(t *testing.T) {
+	db := open(t)
+	const n = 20
+	storeIndexed(t, db, "acme", markedEntries("acme", n, "here"))
+	purgeStore(t, "entries", db.Entries(), "acme", 1000)
+	storeIndexed(t, db, "globex", markedEntries("globex", n, "here"))
+	checkTerms(t, db)
+	purgeStore(t, "index", db.Index(), "acme", 1000)
+	checkTerms(t, db)
+	wantFoundAll(t, db, "globex", n)
+}
