@@ -18,8 +18,10 @@ const (
 	// staleTimeout bounds a read of the store for which a stale record can stand in. A store that is
 	// merely slow answers within it, so that no change of settings is missed then.
 	staleTimeout = 5 * time.Second
-	// retryPause is how long a stale record is returned at once after a read failed or took too long.
-	// With staleTimeout it is shorter than the time until a change is in force, so that one such read delays no change of settings.
+	// retryPause is how long stale records are returned at once after a read failed or took too long: those of
+	// all tenants, because they have one store. After it one caller reads, and the others wait for it no longer
+	// than staleTimeout. With staleTimeout, twice, it is shorter than the time until a change is in force, so
+	// that one such read delays no change of settings.
 	retryPause = 20 * time.Second
 )
 
@@ -33,6 +35,9 @@ type Cache struct {
 	now     func() time.Time
 	records *ttlcache.Cache[audit.TenantID, cachedTenant]
 	changes atomic.Uint64 // counts Forget, so that load stores no record read before a change
+	// failedAt is when the store last failed, in nanoseconds of Unix time; 0: it has answered since. It is
+	// later while a caller tries again; see mayRead.
+	failedAt atomic.Int64
 }
 
 type cachedTenant struct {
@@ -99,9 +104,9 @@ func (f fresh) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, err
 	return f.load(ctx, id, f.now())
 }
 
-// StaleIfError returns a Store whose Tenant returns a record up to 15 minutes
-// old while the store is unavailable, or does not answer within five seconds. It serves the acceptance of entries, which
-// can wait in a queue until the store is back.
+// StaleIfError returns a Store whose Tenant returns a record up to 15 minutes old while the store is
+// unavailable, or does not answer within five seconds, for this tenant or another. It serves the acceptance
+// of entries, which can wait in a queue until the store is back.
 func (c *Cache) StaleIfError() Store { return c.WithMaxAge(c.ttl).StaleIfError() }
 
 type staleIfError struct{ Aged }
@@ -113,24 +118,46 @@ func (s staleIfError) Tenant(ctx context.Context, id audit.TenantID) (audit.Tena
 	if !found || !stale.Fresh(now, maxStale) {
 		return s.Aged.Tenant(ctx, id)
 	}
-	if since := now.Sub(stale.Value.failedAt); since >= 0 && since < retryPause {
+	if stale.Fresh(now, s.age) {
+		return stale.Value.tenant, nil
+	}
+	if since := now.Sub(stale.Value.failedAt); since >= 0 && since < retryPause || !s.mayRead(now) {
 		return stale.Value.tenant, nil
 	}
 	bounded, cancel := context.WithTimeout(ctx, staleTimeout)
 	defer cancel()
-	tenant, err := s.Aged.Tenant(bounded, id)
-	if ctx.Err() == nil && (audit.IsUnavailable(err) || errors.Is(err, context.DeadlineExceeded)) {
-		failedAt := s.now()
-		s.markFailed(id, stale.ReadAt, failedAt)
-		if stale.Fresh(failedAt, maxStale) {
-			return stale.Value.tenant, nil
-		}
+	tenant, err := s.load(bounded, id, now)
+	if ctx.Err() != nil {
+		return tenant, err
+	}
+	if !audit.IsUnavailable(err) && !errors.Is(err, context.DeadlineExceeded) {
+		s.failedAt.Store(0)
+		return tenant, err
+	}
+	failedAt := s.now()
+	s.markFailed(id, stale.ReadAt, failedAt)
+	if stale.Fresh(failedAt, maxStale) {
+		return stale.Value.tenant, nil
 	}
 	return tenant, err
 }
 
+// mayRead reports whether to read the store although there is a stale record: it has not failed, or the pause
+// after that is over. Then one caller reads, and the others not before staleTimeout.
+func (c *Cache) mayRead(now time.Time) bool {
+	failedAt := c.failedAt.Load()
+	if failedAt == 0 {
+		return true
+	}
+	if since := now.UnixNano() - failedAt; since >= 0 && since < int64(retryPause) {
+		return false
+	}
+	return c.failedAt.CompareAndSwap(failedAt, now.Add(staleTimeout-retryPause).UnixNano())
+}
+
 // markFailed notes that the store failed to return again the record read at readAt.
 func (c *Cache) markFailed(id audit.TenantID, readAt, now time.Time) {
+	c.failedAt.Store(now.UnixNano())
 	c.records.Update(id, func(r record, found bool) (record, bool) {
 		r.Value.failedAt = now
 		return r, found && r.ReadAt.Equal(readAt)

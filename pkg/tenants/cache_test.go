@@ -226,6 +226,62 @@ func TestCacheIsStaleIfError(t *testing.T) {
 	}
 }
 
+// TestAStoreThatFailsIsAskedForOneTenant: the others have their old records at once, also while that one is
+// asked for again. When the store is back, all are read again at once.
+func TestAStoreThatFailsIsAskedForOneTenant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 20
+		store := &slow{tenant: audit.Tenant{Name: "old"}}
+		cache := tenants.NewCache(store, 5*time.Second, time.Now)
+		// read reads all tenants at once, and returns how many waited and how many have the new record.
+		read := func() (waited, isNew int) {
+			var mu sync.Mutex
+			var readers sync.WaitGroup
+			for i := range n {
+				readers.Go(func() {
+					begun := time.Now()
+					tenant, err := cache.StaleIfError().Tenant(t.Context(), audit.TenantID(fmt.Sprintf("tenant-%d", i)))
+					if err != nil {
+						t.Error(err)
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					if time.Since(begun) > 0 {
+						waited++
+					}
+					if tenant.Name == "new" {
+						isNew++
+					}
+				})
+			}
+			readers.Wait()
+			return waited, isNew
+		}
+		read()
+		time.Sleep(10 * time.Second)
+		store.after, store.tenant.Name = time.Hour, "new"
+		if _, err := cache.StaleIfError().Tenant(t.Context(), "tenant-0"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(tenants.RetryPause - time.Second)
+		if waited, _ := read(); waited != 0 {
+			t.Errorf("within the pause: %d readers waited, want 0", waited)
+		}
+		time.Sleep(time.Second)
+		if waited, _ := read(); waited != 1 {
+			t.Errorf("after the pause: %d readers waited, want 1", waited)
+		}
+		store.after = 0
+		time.Sleep(tenants.RetryPause)
+		if _, err := cache.StaleIfError().Tenant(t.Context(), "tenant-0"); err != nil {
+			t.Fatal(err)
+		}
+		if _, isNew := read(); isNew != n {
+			t.Errorf("when the store is back: %d have the new record, want %d", isNew, n)
+		}
+	})
+}
+
 // slow is a store of one tenant that answers after a time.
 type slow struct {
 	tenants.Store
