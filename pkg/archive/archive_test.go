@@ -431,6 +431,51 @@ func (w *world) removeStored(day time.Time) {
 	}
 }
 
+// TestEntriesOfManyPartsTakeLittleMemory: late entries have the times of others, so that all parts are read together.
+func TestEntriesOfManyPartsTakeLittleMemory(t *testing.T) {
+	w := newWorld(t)
+	w.Time = date(3, 4, 12)
+	w.store(date(3, 4, 0), 2*maxRows)
+	for day := 5; day < 9; day++ {
+		w.until(date(3, day, 13))
+		w.store(date(3, 4, 0), maxRows-day)
+	}
+	w.until(date(3, 10, 12))
+	w.wantArchived("with late entries", []string{"2026-03"}, all)
+	size := 0
+	for _, f := range w.manifest("2026-03").Files {
+		size += int(f.Bytes)
+	}
+	for name, limit := range map[string]int{"all": 1 << 20, "their bytes alone": size, "one part": size / 6, "none": 0} {
+		e := archive.NewEntries(w.blobs, acme, date(3, 1, 0), date(4, 1, 0))
+		e.SetMaxLoaded(int64(limit))
+		places, err := e.IDs(t.Context(), audit.EntryID{}, audit.EntryID{}, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(places) != len(w.want) {
+			t.Fatalf("%s: %d places, want %d", name, len(places), len(w.want))
+		}
+		most := 0 // parts that are loaded at once
+		for _, place := range places {
+			read, err := e.Read(t.Context(), []export.Archived{place})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := archived(read[0]); got != w.want[place.ID] {
+				t.Fatalf("%s: got %s, want %s", name, got, w.want[place.ID])
+			}
+			parts, loaded := e.Loaded()
+			if most = max(most, parts); loaded > int64(limit) {
+				t.Fatalf("%s: %d bytes are loaded beside a part, want %d at most", name, loaded, limit)
+			}
+		}
+		if kept := limit >= size; kept && most < 5 || limit == 0 && most != 1 {
+			t.Errorf("%s: %d parts were loaded at once", name, most)
+		}
+	}
+}
+
 // slowHolds are holds whose reader sleeps after it has read them.
 type slowHolds struct {
 	hold.Reader

@@ -17,8 +17,11 @@ import (
 )
 
 const (
-	// maxLoaded is how many bytes of parts an Entries has in memory, beside the one that it reads.
+	// maxLoaded is how many bytes of parts and of their entries an Entries has in memory, beside the part that it
+	// reads.
 	maxLoaded = 192 << 20
+	// maxDecoded is how many entries of a part are in memory. Small ones take far more there than in their part.
+	maxDecoded = 16 << 10
 	// maxReads is how often a file that seems damaged or missing is read.
 	maxReads = 3
 )
@@ -47,11 +50,13 @@ type Entries struct {
 	open   []*idCursor
 	files  map[string]*File // whose ids were read, by key
 	parts  []*loadedPart    // the one that was used last is the last
+
+	maxLoaded int64 // the constant of this name, but for tests
 }
 
 // NewEntries returns what reads a tenant's archived entries with from ≤ timestamp < to; a zero bound is open.
 func NewEntries(blobs Blobs, tenant audit.TenantID, from, to time.Time) *Entries {
-	return &Entries{blobs: blobs, tenant: tenant, from: from, to: to, files: map[string]*File{}}
+	return &Entries{blobs: blobs, tenant: tenant, from: from, to: to, files: map[string]*File{}, maxLoaded: maxLoaded}
 }
 
 // idCursor is a place in the ids of a part.
@@ -243,8 +248,12 @@ type loadedPart struct {
 	file    *File
 	table   *parquet.Reader
 	first   int           // the row of the first of the entries
-	entries []audit.Entry // of the row group that was read last
+	entries []audit.Entry // those of one row group, or of a piece of it
+	decoded int64         // the bytes of these
 }
+
+// size is how many bytes of memory the part takes.
+func (p *loadedPart) size() int64 { return p.file.Bytes + p.decoded }
 
 // Read implements export.ArchivedEntries.
 func (e *Entries) Read(ctx context.Context, places []export.Archived) ([]audit.Entry, error) {
@@ -254,14 +263,14 @@ func (e *Entries) Read(ctx context.Context, places []export.Archived) ([]audit.E
 		if err != nil {
 			return nil, err
 		}
-		entry, err := p.entry(places[i].Row)
-		if err == nil && entry.ID != places[i].ID {
-			err = errDamaged
+		if !p.has(places[i].Row) {
+			err = p.load(places[i].Row)
+			e.trim(len(e.parts) - 1)
 		}
-		if err != nil {
+		if err != nil || p.entries[places[i].Row-p.first].ID != places[i].ID {
 			return nil, &jobs.FailedError{Reason: places[i].Part + " is damaged: its entries are not those of its ids"}
 		}
-		entries = append(entries, entry)
+		entries = append(entries, p.entries[places[i].Row-p.first])
 	}
 	return entries, nil
 }
@@ -277,13 +286,7 @@ func (e *Entries) part(ctx context.Context, key string) (*loadedPart, error) {
 	if f == nil {
 		return nil, fmt.Errorf("archive of %s: the ids of %s were not read", e.tenant, key)
 	}
-	kept := f.Bytes
-	for i := len(e.parts) - 1; i >= 0; i-- {
-		if kept += e.parts[i].file.Bytes; kept > maxLoaded {
-			e.parts = slices.Delete(e.parts, 0, i+1)
-			break
-		}
-	}
+	e.trim(len(e.parts))
 	p := &loadedPart{key: key, file: f}
 	of := monthOf(f.First)
 	err := e.again(ctx, of, f, func() (err error) {
@@ -297,33 +300,71 @@ func (e *Entries) part(ctx context.Context, key string) (*loadedPart, error) {
 	return p, nil
 }
 
-// entry returns the entry of a row.
-func (p *loadedPart) entry(row int) (audit.Entry, error) {
-	if row < p.first || row >= p.first+len(p.entries) {
-		if err := p.load(row); err != nil {
-			return audit.Entry{}, err
-		}
+// trim forgets what was not used for the longest time, until the first n parts fit into maxLoaded: first entries,
+// which can be decoded again, then parts.
+func (e *Entries) trim(n int) {
+	total := int64(0)
+	for _, p := range e.parts[:n] {
+		total += p.size()
 	}
-	return p.entries[row-p.first], nil
+	for _, p := range e.parts[:n] {
+		if total <= e.maxLoaded {
+			return
+		}
+		total -= p.decoded
+		p.entries, p.decoded = nil, 0
+	}
+	for total > e.maxLoaded {
+		total -= e.parts[0].size()
+		e.parts = slices.Delete(e.parts, 0, 1)
+	}
 }
 
-// load reads the row group that has a row.
+// has reports whether the entry of a row is in memory.
+func (p *loadedPart) has(row int) bool { return row >= p.first && row < p.first+len(p.entries) }
+
+// load reads entries from a row on: up to maxDecoded of its row group.
 func (p *loadedPart) load(row int) error {
-	p.first, p.entries = 0, p.entries[:0]
+	p.first, p.entries, p.decoded = row, nil, 0
+	begin := 0 // of the group
 	for group := range p.table.Groups() {
 		rows := int(p.table.GroupRows(group))
-		if row >= p.first+rows {
-			p.first += rows
+		if row >= begin+rows {
+			begin += rows
 			continue
 		}
-		err := visitRows(p.table.Group(group), func(e *audit.Entry) error {
-			p.entries = append(p.entries, *e)
-			return nil
-		})
-		if err == nil && len(p.entries) != rows {
-			err = errDamaged
-		}
-		return err
+		return p.decode(group, row-begin, min(maxDecoded, begin+rows-row))
 	}
 	return errDamaged
+}
+
+// decode reads n entries of a row group after those that it skips.
+func (p *loadedPart) decode(group, skip, n int) error {
+	p.entries = make([]audit.Entry, 0, n)
+	for row, err := range p.table.Group(group) {
+		if err != nil {
+			return errors.Join(err, errDamaged)
+		}
+		if skip--; skip >= 0 {
+			continue
+		}
+		e, err := entryOf(row)
+		if err != nil {
+			return errors.Join(err, errDamaged)
+		}
+		p.entries, p.decoded = append(p.entries, e), p.decoded+int64(SizeOf(&e))
+		if len(p.entries) == n {
+			return nil
+		}
+	}
+	return errDamaged
+}
+
+// SizeOf returns about how much memory an entry takes, in bytes.
+func SizeOf(e *audit.Entry) int {
+	n := 512 + len(e.Message) + len(e.Before) + len(e.After) + len(e.Metadata)
+	for i := range e.Encrypted {
+		n += len(e.Encrypted[i].Data)
+	}
+	return n
 }

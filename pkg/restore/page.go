@@ -20,15 +20,6 @@ const (
 	pageTimeout = 25 * time.Second
 )
 
-// sizeOf returns about how much memory an entry takes, in bytes.
-func sizeOf(e *audit.Entry) int {
-	n := 512 + len(e.Message) + len(e.Before) + len(e.After) + len(e.Metadata)
-	for i := range e.Encrypted {
-		n += len(e.Encrypted[i].Data)
-	}
-	return n
-}
-
 // endPage brings back the entries of the page, and saves that they are done. It returns errTimeUp if the
 // slice has to end.
 func (r *restoreRun) endPage(ctx context.Context) error {

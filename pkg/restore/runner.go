@@ -325,7 +325,7 @@ func (r *restoreRun) restore(ctx context.Context, m *archive.Manifest, f *archiv
 			return nil
 		}
 		r.page = append(r.page, *e)
-		if r.bytes += sizeOf(e); len(r.page) < pageSize && r.bytes < pageBytes {
+		if r.bytes += archive.SizeOf(e); len(r.page) < pageSize && r.bytes < pageBytes {
 			return nil
 		}
 		return r.endPage(ctx)
