@@ -95,12 +95,18 @@ func (r *erasureRun) dropTokensOf(ctx context.Context, tenant *audit.Tenant, ent
 			return err
 		}
 	}
-	_, err := search.PutEntries(ctx, r.Index, tenant.ID, kept) // it had them, so it refuses none
+	rejections, err := search.PutEntries(ctx, r.Index, tenant.ID, kept)
 	if err != nil || !r.PutReplaces {
 		return err
 	}
-	stay := audit.IDsOf(kept)
-	gone := slices.DeleteFunc(ids, func(id audit.EntryID) bool { return slices.Contains(stay, id) })
+	stay := make(map[audit.EntryID]bool, len(kept))
+	for i := range kept {
+		stay[kept[i].ID] = true
+	}
+	for _, rejected := range rejections { // the index still has it as it was, with the tokens
+		stay[kept[rejected.Index].ID] = false
+	}
+	gone := slices.DeleteFunc(ids, func(id audit.EntryID) bool { return stay[id] })
 	if len(gone) == 0 {
 		return nil
 	}

@@ -95,10 +95,16 @@ func TestAnErasureWaitsForTheIndex(t *testing.T) {
 // replacing is an index whose Put replaces an entry, and that notes what is removed.
 type replacing struct {
 	erasure.Index
+	rejects audit.EntryID
 	removed []audit.EntryID
 }
 
 func (x *replacing) Put(ctx context.Context, batches []search.Batch) []search.PutResult {
+	for i := range batches[0].Entries {
+		if len(batches) == 1 && batches[0].Entries[i].ID == x.rejects {
+			return []search.PutResult{{Rejections: []audit.Rejection{{Index: i, Code: "refused", Reason: "as a newer version of the index does"}}}}
+		}
+	}
 	for _, b := range batches {
 		if err := x.Index.Remove(ctx, b.Tenant, audit.IDsOf(b.Entries)); err != nil {
 			return []search.PutResult{{Err: err}}
@@ -136,6 +142,24 @@ func TestAnErasureRemovesNoEntryFromAnIndexThatReplaces(t *testing.T) {
 		t.Fatal(err)
 	} else if !has {
 		t.Error("the index lacks the entry, want it there")
+	}
+}
+
+// TestAnErasureRemovesWhatTheIndexRejectsNow: what the index keeps has the tokens.
+func TestAnErasureRemovesWhatTheIndexRejectsNow(t *testing.T) {
+	w := newWorld(t)
+	token := audit.ValueToken{1, 2, 3, 15: 4}
+	entry := w.matchable("ann", w.encrypt(w.process(), 1), token)
+	index := &replacing{Index: w.db.Index(), rejects: entry}
+	w.runner.Index, w.runner.PutReplaces = index, true
+	e := w.create(0)
+	w.work(1)
+	w.now = w.now.Add(settleTime)
+	w.work(1)
+	w.wantState(e.ID, jobs.StateSucceeded)
+	w.wantFound(token, audit.EntryID{})
+	if !slices.Contains(index.removed, entry) {
+		t.Errorf("removed %v from the index, want %s too", index.removed, entry)
 	}
 }
 
