@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -42,8 +43,12 @@ const (
 	// emptyCheck is the time between two looks at a partition that has entries.
 	emptyCheck = 7 * 24 * time.Hour
 	// dropTimeout bounds the steps from the last look to the drop. It is much shorter than
-	// closedTime, after which another process may drop the partition.
+	// closedTime, after which another process may drop the partition. No claim is made with less left
+	// of a run.
 	dropTimeout = time.Minute
+	// claimedTimeout bounds what follows the claim to drop a partition, which goes on if the run is
+	// canceled: a claimed partition takes no entries for closedTime.
+	claimedTimeout = 15 * time.Second
 	// maxLooks bounds the partitions of one run. Most cost one read and one write.
 	maxLooks = 2000
 )
@@ -211,7 +216,7 @@ func (c *closer) run(ctx context.Context) error {
 	return errors.Join(failures...)
 }
 
-// due returns the records that are due, those first that nobody has looked at.
+// due returns the records that are due, those of closed partitions first: writers wait for them.
 func (c *closer) due(ctx context.Context) (due []partitionDocument, err error) {
 	err = c.list(ctx, collectionPartitions, indexPartitionsDue, ascending(fieldDueAt), maxLooks, bson.D{}, func(doc bson.Raw) (bool, error) {
 		record, err := readPartition(doc)
@@ -224,6 +229,13 @@ func (c *closer) due(ctx context.Context) (due []partitionDocument, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the records of partitions: %w", err)
 	}
+	rank := func(d *partitionDocument) int {
+		if d.isClosed() {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(due, func(a, b partitionDocument) int { return rank(&a) - rank(&b) })
 	return due, nil
 }
 
@@ -278,37 +290,42 @@ func (c *closer) open(ctx context.Context, record *partitionDocument) error {
 
 // dropOrReopen drops a closed partition, unless it has entries.
 func (c *closer) dropOrReopen(ctx context.Context, record *partitionDocument) error {
-	ctx, cancel := context.WithTimeout(ctx, dropTimeout)
+	bounded, cancel := context.WithTimeout(ctx, dropTimeout)
 	defer cancel()
-	exists, id, err := c.collectionID(ctx, record.Name)
+	exists, id, err := c.collectionID(bounded, record.Name)
 	if err != nil {
 		return err
 	}
 	// A claim of another process may still be carried out. So a claimed partition does not open
 	// again with the same collection, whatever unacknowledged entries are in it by now.
 	if !record.Dropping {
-		empty, err := c.isEmpty(ctx, record.Name)
+		empty, err := c.isEmpty(bounded, record.Name)
 		if err != nil {
 			return err
 		}
 		if !empty {
-			return c.open(ctx, record)
+			return c.open(bounded, record)
 		}
 	}
-	now, _, err := c.serverNow(ctx)
+	now, _, err := c.serverNow(bounded)
 	if err != nil {
 		return err
 	}
+	if end, ok := ctx.Deadline(); ok && time.Until(end) < dropTimeout {
+		return nil // the next run claims it
+	}
 	record.Dropping, record.DueAt = true, now.Add(closedTime)
-	if err := c.changeState(ctx, record); err != nil {
+	if err := c.changeState(bounded, record); err != nil {
 		return err
 	}
+	claimed, cancel := context.WithTimeout(context.WithoutCancel(ctx), claimedTimeout)
+	defer cancel()
 	if exists { // else one that is created by now is not this process' to drop
-		if err := c.dropCollection(ctx, record.Name, id); err != nil {
+		if err := c.dropCollection(claimed, record.Name, id); err != nil {
 			return err
 		}
 	}
-	err = c.deleteOne(ctx, collectionPartitions, record.current())
+	err = c.deleteOne(claimed, collectionPartitions, record.current())
 	if errors.Is(err, audit.ErrNotFound) {
 		return errChanged
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -259,6 +261,7 @@ type gate struct {
 	mu      sync.Mutex
 	armed   bool
 	at, n   int
+	killed  bool   // the process ends instead of the command
 	command string // at which it stopped
 	reached chan struct{}
 	resume  chan struct{}
@@ -285,6 +288,9 @@ func (g *gate) monitor() *event.CommandMonitor {
 		if stop {
 			close(g.reached)
 			<-g.resume
+			if g.killed {
+				runtime.Goexit()
+			}
 		}
 	}}
 }
@@ -423,9 +429,9 @@ func TestNoOrderOfClosingsLosesAnEntry(t *testing.T) {
 						prepare(c)
 						g := newGate(at)
 						run := c.process(mongostore.WithMonitor(g.monitor()))
-						ctx, kill := context.WithCancel(t.Context())
+						g.killed = killed
 						acknowledged := map[uint32]bool{}
-						stopped := g.whileStopped(func() { _, _ = run.ClosePartitions(ctx) }, func() {
+						stopped := g.whileStopped(func() { _, _ = run.ClosePartitions(t.Context()) }, func() {
 							n := uint32(10)
 							for _, step := range append([]func(*closing){func(*closing) {}}, steps...) {
 								step(c)
@@ -434,11 +440,7 @@ func TestNoOrderOfClosingsLosesAnEntry(t *testing.T) {
 									acknowledged[n] = true
 								}
 							}
-							if killed {
-								kill()
-							}
 						})
-						kill()
 						unfenced := g.command == "drop" && !fenced && len(acknowledged) > 0
 						if unfenced {
 							t.Log("NOT PROVEN HERE: the server drops a collection whatever its id; set MONGODB_URI to a MongoDB to have it asserted")
@@ -468,14 +470,77 @@ func TestNoOrderOfClosingsLosesAnEntry(t *testing.T) {
 
 // runKilledBefore runs retain-logs until it is about to send a command.
 func (c *closing) runKilledBefore(command string) {
-	ctx, kill := context.WithCancel(c.Context())
-	defer kill()
 	db := c.process(mongostore.WithMonitor(&event.CommandMonitor{Started: func(_ context.Context, e *event.CommandStartedEvent) {
 		if e.CommandName == command {
-			kill()
+			runtime.Goexit()
 		}
 	}}))
-	_, _ = db.ClosePartitions(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = db.ClosePartitions(c.Context())
+	}()
+	<-ended
+}
+
+// TestARunThatIsCanceledFinishesItsDrop: else writers wait for 20 minutes more.
+func TestARunThatIsCanceledFinishesItsDrop(t *testing.T) {
+	c := newClosing(t, enginetest.Mongo(t))
+	c.emptied(c.process())
+	c.close()
+	c.wait(closedTime)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	db := c.process(mongostore.WithMonitor(&event.CommandMonitor{Started: func(_ context.Context, e *event.CommandStartedEvent) {
+		if e.CommandName == "drop" {
+			cancel()
+		}
+	}}))
+	done, _ := db.ClosePartitions(ctx) // the context's error, if another partition was to follow
+	c.wantDone("canceled", done, retention.Closings{Dropped: []string{marchPartition}})
+	if !c.write(t.Context(), c.process(), 2) {
+		t.Error("the partition takes no entry, want it created again")
+	}
+}
+
+// TestARunBeginsWithClosedPartitions, although another was due earlier: writers wait for them.
+func TestARunBeginsWithClosedPartitions(t *testing.T) {
+	c := newClosing(t, enginetest.Mongo(t))
+	c.emptied(c.process())
+	c.close()
+	appendAll(t, c.process().Entries(dedicated), "own", newEntry("own", march.AddDate(-2, 0, 0), 1))
+	c.wait(closedTime)
+	var looks []string
+	db := c.process(mongostore.WithMonitor(&event.CommandMonitor{Started: func(_ context.Context, e *event.CommandStartedEvent) {
+		if name, ok := e.Command.Lookup("find").StringValueOK(); ok && strings.HasPrefix(name, "logs_") {
+			looks = append(looks, name)
+		}
+		if name, ok := e.Command.Lookup("update").StringValueOK(); ok && name == "partitions" {
+			looks = append(looks, e.Command.String())
+		}
+	}}))
+	if _, err := db.ClosePartitions(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(looks) < 2 || looks[0] != marchPartition {
+		t.Errorf("the run looks at %v, want %s first", looks, marchPartition)
+	}
+}
+
+// TestARunWithLittleTimeLeftClaimsNothing: it could be killed before its drop.
+func TestARunWithLittleTimeLeftClaimsNothing(t *testing.T) {
+	c := newClosing(t, enginetest.Mongo(t))
+	c.emptied(c.process())
+	c.close()
+	c.wait(closedTime)
+	ctx, cancel := context.WithTimeout(t.Context(), 59*time.Second)
+	defer cancel()
+	done, err := c.other.ClosePartitions(ctx)
+	if err != nil {
+		t.Error(err)
+	}
+	c.wantDone("59 seconds before its end", done, retention.Closings{})
+	c.wantDone("the next run", c.close(), retention.Closings{Dropped: []string{marchPartition}})
 }
 
 // dropsByID reports whether the server drops a collection only if it has the given id.

@@ -148,6 +148,9 @@ func (x *Index) RemoveEmptyIndexes(ctx context.Context) (removed []string, err e
 			failures = append(failures, ctx.Err())
 			break
 		}
+		if end, ok := ctx.Deadline(); ok && time.Until(end) < 2*removalTimeout {
+			break // what is left is for the next run: a removal that is killed leaves its index blocked
+		}
 		gone, err := x.removeIfEmpty(ctx, index)
 		if err != nil && !errors.Is(err, errLocked) {
 			failures = append(failures, fmt.Errorf("%s: %w", index, err))

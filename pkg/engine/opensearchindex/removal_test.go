@@ -1,6 +1,7 @@
 package opensearchindex_test
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -367,6 +368,28 @@ func TestAnIndexWhoseBlockFailsTakesWritesAgain(t *testing.T) {
 	put(t, later, acme, entry)
 	if diff := cmp.Diff([]string{index}, indexes(t, url, prefix)); diff != "" {
 		t.Errorf("indexes (-want +got):\n%s", diff)
+	}
+}
+
+// TestARunWithLittleTimeLeftBeginsNoRemoval: it could be killed while the index is blocked.
+func TestARunWithLittleTimeLeftBeginsNoRemoval(t *testing.T) {
+	url := enginetest.OpenSearch(t)
+	prefix := newPrefix(t, url)
+	index := emptied(t, url, prefix)
+	x := open(t, url, prefix, daysLater)
+	for _, run := range []struct {
+		left time.Duration
+		want []string
+	}{{179 * time.Second, nil}, {5 * time.Minute, []string{index}}} {
+		ctx, cancel := context.WithTimeout(t.Context(), run.left)
+		removed, err := x.RemoveEmptyIndexes(ctx)
+		cancel()
+		if err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(run.want, removed); diff != "" {
+			t.Errorf("removed with %s left (-want +got):\n%s", run.left, diff)
+		}
 	}
 }
 
