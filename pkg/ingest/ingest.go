@@ -4,6 +4,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"time"
 
@@ -26,9 +27,14 @@ type Queue interface {
 // audit.CodeIdentityConflict and the stored digest if they differ. That applies within one call too.
 // A stored entry that has RestoredUntil loses it, and may not be removed any more, if the digests are equal and
 // the new one has none: a client has sent it again.
+// A store may take no entries of a past period for a while: the error is then ErrPeriodClosed.
 type Store interface {
 	Append(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) (Appended, error)
 }
+
+// ErrPeriodClosed says that a store takes no entries of a past period for some minutes, though it may take
+// others. Append returns it in an *audit.UnavailableError.
+var ErrPeriodClosed = errors.New("the store takes no entries of this past period for a while")
 
 // Appended is the result of Append, by the indexes of the entries in rising order.
 type Appended struct {

@@ -598,13 +598,17 @@ func messageOf(t *testing.T, tenant audit.TenantID, user string) string {
 func TestPersistWritesOnceForEachTenantOfABatch(t *testing.T) {
 	unavailable := &audit.UnavailableError{Err: errors.New("down")}
 	broken := errors.New("broken")
+	closed := &audit.UnavailableError{Err: ingest.ErrPeriodClosed}
 	entries := &tenantStore{writes: map[audit.TenantID]int{}, stored: map[audit.TenantID]int{}, err: func(tenant audit.TenantID, entries []audit.Entry) error {
 		if tenant == "down" {
 			return unavailable
 		}
 		for i := range entries {
-			if entries[i].UserID == "broken" {
+			switch entries[i].UserID {
+			case "broken":
 				return broken
+			case "late":
+				return closed
 			}
 		}
 		return nil
@@ -613,7 +617,7 @@ func TestPersistWritesOnceForEachTenantOfABatch(t *testing.T) {
 	p := ingest.Persister{
 		Now:   clock,
 		Store: entries, Index: index, Arrivals: &lockedQueue{}, DeadLetters: &lockedQueue{},
-		Tenants: directory{"acme": {ID: "acme"}, "globex": {ID: "globex"}, "down": {ID: "down"}},
+		Tenants: directory{"acme": {ID: "acme"}, "globex": {ID: "globex"}, "initech": {ID: "initech"}, "down": {ID: "down"}},
 	}
 	var bodies []string
 	var want []error
@@ -622,6 +626,9 @@ func TestPersistWritesOnceForEachTenantOfABatch(t *testing.T) {
 	}
 	for i, err := range []error{nil, broken, nil} {
 		bodies, want = append(bodies, messageOf(t, "globex", []string{"u", "broken", "u"}[i])), append(want, err)
+	}
+	for i, err := range []error{closed, nil, closed, nil} {
+		bodies, want = append(bodies, messageOf(t, "initech", []string{"late", "u", "late", "u"}[i])), append(want, err)
 	}
 	for range 2 {
 		bodies, want = append(bodies, messageOf(t, "down", "u")), append(want, unavailable)
@@ -636,14 +643,14 @@ func TestPersistWritesOnceForEachTenantOfABatch(t *testing.T) {
 			t.Errorf("message %d: got %v, want %v", i, outcomes[i], want[i])
 		}
 	}
-	// The broken message fails alone: its tenant is written together, then message by message.
-	if diff := cmp.Diff(map[audit.TenantID]int{"acme": 1, "globex": 1 + 3, "down": 1}, entries.writes); diff != "" {
+	// A broken or late message fails alone: its tenant is written together, then message by message.
+	if diff := cmp.Diff(map[audit.TenantID]int{"acme": 1, "globex": 1 + 3, "initech": 1 + 4, "down": 1}, entries.writes); diff != "" {
 		t.Errorf("writes (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(map[audit.TenantID]int{"acme": 50, "globex": 2}, entries.stored); diff != "" {
+	if diff := cmp.Diff(map[audit.TenantID]int{"acme": 50, "globex": 2, "initech": 2}, entries.stored); diff != "" {
 		t.Errorf("stored entries (-want +got):\n%s", diff)
 	}
-	if got, want := len(index.bodies), 1+2; got != want {
+	if got, want := len(index.bodies), 1+2+2; got != want {
 		t.Errorf("forwarded %d messages, want %d", got, want)
 	}
 }

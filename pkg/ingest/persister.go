@@ -103,7 +103,7 @@ func (p *Persister) persistGroups(ctx context.Context, groups [][]envelope.Messa
 	for i, messages := range groups {
 		err := results[i]
 		switch {
-		case err == nil || ctx.Err() != nil || audit.IsUnavailable(err) || len(groups) == 1 && len(messages) == 1:
+		case err == nil || ctx.Err() != nil || isOutage(err) || len(groups) == 1 && len(messages) == 1:
 			for _, m := range messages {
 				outcomes[m.Index] = err
 			}
@@ -116,6 +116,9 @@ func (p *Persister) persistGroups(ctx context.Context, groups [][]envelope.Messa
 		}
 	}
 }
+
+// isOutage reports whether each message alone would fail too.
+func isOutage(err error) bool { return audit.IsUnavailable(err) && !errors.Is(err, ErrPeriodClosed) }
 
 // load is what there is to do for the messages of one tenant.
 type load struct {

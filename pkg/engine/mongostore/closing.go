@@ -12,6 +12,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/retention"
 	"github.com/ocelot-audit/ocelot/pkg/ttlcache"
 )
@@ -55,7 +56,7 @@ const (
 
 // errClosedPartition makes a writer come again.
 func errClosedPartition(p partition) error {
-	return unavailable(fmt.Errorf("the partition %s is closed for a moment", p))
+	return unavailable(fmt.Errorf("the partition %s: %w", p, ingest.ErrPeriodClosed))
 }
 
 // errChanged says that another process has changed the record of a partition.

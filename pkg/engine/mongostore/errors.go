@@ -11,6 +11,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/backoff"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
 )
 
 // Error codes of the server. The driver has types for the errors, but no names
@@ -124,11 +125,11 @@ func unconfirmed(err error) bool {
 var retryDelays = [...]time.Duration{50 * time.Millisecond, 250 * time.Millisecond}
 
 // retry runs an idempotent operation, up to three times while it fails with an
-// *audit.UnavailableError.
+// *audit.UnavailableError. It leaves a closed partition to the message that comes again.
 func retry(ctx context.Context, operation func() error) error {
 	err := operation()
 	for _, delay := range retryDelays {
-		if !audit.IsUnavailable(err) {
+		if !audit.IsUnavailable(err) || errors.Is(err, ingest.ErrPeriodClosed) {
 			return err
 		}
 		if err := backoff.Sleep(ctx, delay); err != nil {
