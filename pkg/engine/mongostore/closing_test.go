@@ -243,13 +243,17 @@ func TestRecordsOfAnEarlierVersion(t *testing.T) {
 		t.Error("an open partition of an earlier version took no entry, want it to")
 	}
 	c.removeAll()
-	c.wantDone("the first run", c.close(), retention.Closings{Closed: []string{marchPartition}})
-	c.wait(time.Minute) // after which the writer reads the record again
+	var none retention.Closings
+	c.wantDone("the first run", c.close(), none)
+	c.wait(7*day - time.Millisecond)
+	c.wantDone("before 7 days", c.close(), none)
+	c.wait(time.Millisecond)
+	c.wantDone("after 7 days", c.close(), retention.Closings{Closed: []string{marchPartition}})
 	if c.write(t.Context(), writer, 2) {
 		t.Error("a closed partition took an entry, want it to wait")
 	}
-	c.wait(closedTime - time.Minute)
-	c.wantDone("the second run", c.close(), retention.Closings{Dropped: []string{marchPartition}})
+	c.wait(closedTime)
+	c.wantDone("the last run", c.close(), retention.Closings{Dropped: []string{marchPartition}})
 	c.writeSoon(2)
 	if got := c.count(); got != 1 {
 		t.Errorf("%d entries are stored, want 1", got)
