@@ -120,7 +120,7 @@ func newWorld(t *testing.T) *world {
 		Keys: w.process(), Tombstones: w.tombstones, Holds: w.db.Holds(), Store: w.db.Entries(), Entries: w.db.Entries(), Index: w.db.Index(), Exports: &w.exports, Tenants: w, Recorder: w, FreeSpace: w.db.FreeSpace(), SettleTime: settleTime, Now: w.clock, Random: random,
 		Certificates: &certificate.Issuer{Store: w.db.Certificates(), Wrapper: w.master, Random: random}, BackupTime: 35 * 24 * time.Hour,
 	}
-	w.runner.Quarantine = &quarantine.Rewriter{Store: w.db.Quarantine()}
+	w.runner.Quarantine = &quarantine.Rewriter{Store: w.db.Quarantine(), Random: random}
 	if w.archive, err = fileblob.OpenPlain(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}

@@ -277,7 +277,7 @@ func (q *oneItem) Rewrite(ctx context.Context, tenant audit.TenantID, last *stri
 // TestAnErasureContinuesInQuarantine: a slice begins where the last one ended, however many items there are.
 func TestAnErasureContinuesInQuarantine(t *testing.T) {
 	w := newWorld(t)
-	w.runner.Quarantine = &oneItem{quarantine.Rewriter{Store: w.db.Quarantine()}}
+	w.runner.Quarantine = &oneItem{quarantine.Rewriter{Store: w.db.Quarantine(), Random: random}}
 	e := w.storedOnly("ann", w.encrypt(w.process(), 1), audit.ValueToken{1, 2, 3, 15: 4})
 	const items = 5
 	service := &quarantine.Service{Store: w.db.Quarantine(), Now: w.clock}

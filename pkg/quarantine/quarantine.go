@@ -15,7 +15,7 @@ import (
 type Item struct {
 	// ID is 32 hexadecimal digits derived from tenant, entry id, digest and step, so
 	// that adding the same entry twice stores it once. During a retry it is derived
-	// from the retry's time too.
+	// from the retry's time too. While the item is replaced, it is random.
 	ID            string
 	Step          string // audit.StepPersist or audit.StepIndex
 	Code          string

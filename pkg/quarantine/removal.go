@@ -2,8 +2,10 @@ package quarantine
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
@@ -46,10 +48,13 @@ func RemoveIf(ctx context.Context, store Store, tenant audit.TenantID, begin fun
 }
 
 // Rewriter changes the entries of items.
-type Rewriter struct{ Store Store }
+type Rewriter struct {
+	Store  Store
+	Random func([]byte) // fills its argument with random bytes
+}
 
 // Rewrite replaces the items of a tenant whose entries change reports to have changed. An item exists at any
-// time, after a crash perhaps under another id. It begins after the item with the id last ("" for the
+// time. After a crash it can be under another id, until Rewrite comes to its end. It begins after the item with the id last ("" for the
 // beginning), and sets last as it goes, also before an error. It returns false if stop was true before the end.
 func (r *Rewriter) Rewrite(ctx context.Context, tenant audit.TenantID, last *string, change func(context.Context, *audit.Entry) (changed bool, err error), stop func() bool) (done bool, err error) {
 	for more := true; more; {
@@ -74,6 +79,10 @@ func (r *Rewriter) Rewrite(ctx context.Context, tenant audit.TenantID, last *str
 }
 
 func (r *Rewriter) rewrite(ctx context.Context, tenant audit.TenantID, item Item, change func(context.Context, *audit.Entry) (changed bool, err error)) error {
+	item, found, err := r.restored(ctx, tenant, item)
+	if err != nil || !found {
+		return err
+	}
 	changed, err := change(ctx, &item.Entry)
 	if err == nil && changed {
 		err = r.replace(ctx, tenant, item)
@@ -81,11 +90,42 @@ func (r *Rewriter) rewrite(ctx context.Context, tenant audit.TenantID, item Item
 	return err
 }
 
-// replace replaces the item with its id. Put changes none that exists, so it first moves to another id.
+// rewritePrefix begins the ids of items while they are replaced. They follow those of other items, so that Rewrite
+// comes to what a worker that was killed has left there.
+const rewritePrefix = "ffffffff"
+
+// restored gives an item its own id again if a worker was killed while it replaced it. It reports false if the
+// item has been removed since.
+func (r *Rewriter) restored(ctx context.Context, tenant audit.TenantID, item Item) (Item, bool, error) {
+	id := itemID(tenant, item.Step, &item.Entry)
+	if item.ID == id || !strings.HasPrefix(item.ID, rewritePrefix) {
+		return item, true, nil
+	}
+	if err := move(ctx, r.Store, tenant, item, id); err != nil {
+		return Item{}, false, err
+	}
+	item, err := r.Store.Item(ctx, tenant, id)
+	if errors.Is(err, audit.ErrNotFound) {
+		return Item{}, false, nil
+	}
+	return item, err == nil, err
+}
+
+// replace replaces the item with its id. Put changes none that exists, so it first moves to another id, which
+// no other worker has. It does not bring back an item that a retry or a deletion has removed.
 func (r *Rewriter) replace(ctx context.Context, tenant audit.TenantID, item Item) error {
+	var random [12]byte
+	r.Random(random[:])
 	moved := item
-	moved.ID = hashID([]byte("rewrite " + item.ID))
-	if err := move(ctx, r.Store, tenant, item, moved.ID); err != nil {
+	moved.ID = rewritePrefix + hex.EncodeToString(random[:])
+	if err := r.Store.Put(ctx, tenant, []Item{moved}); err != nil {
+		return err
+	}
+	err := r.Store.Delete(ctx, tenant, item.ID)
+	if errors.Is(err, audit.ErrNotFound) {
+		return remove(ctx, r.Store, tenant, moved.ID)
+	}
+	if err != nil {
 		return err
 	}
 	return move(ctx, r.Store, tenant, moved, item.ID)

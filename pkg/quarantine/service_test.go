@@ -2,6 +2,7 @@ package quarantine_test
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -449,6 +452,101 @@ func TestRemoveIfAsksAboutEveryItem(t *testing.T) {
 		}
 		if len(left) != want {
 			t.Errorf("%s has %d items, want %d", tenant, len(left), want)
+		}
+	}
+}
+
+// mortal is a store that fails from one of its writes on, and calls before at each of them.
+type mortal struct {
+	quarantine.Store
+	writes, dies int
+	before       func(write int)
+}
+
+var errKilled = errors.New("killed")
+
+func (m *mortal) write(do func() error) error {
+	m.writes++
+	if m.before != nil {
+		m.before(m.writes)
+	}
+	if m.dies > 0 && m.writes >= m.dies {
+		return errKilled
+	}
+	return do()
+}
+
+func (m *mortal) Put(ctx context.Context, tenant audit.TenantID, items []quarantine.Item) error {
+	return m.write(func() error { return m.Store.Put(ctx, tenant, items) })
+}
+
+func (m *mortal) Delete(ctx context.Context, tenant audit.TenantID, id string) error {
+	return m.write(func() error { return m.Store.Delete(ctx, tenant, id) })
+}
+
+// toUpper changes entries once.
+func toUpper(_ context.Context, e *audit.Entry) (bool, error) {
+	before := e.UserID
+	e.UserID = strings.ToUpper(before)
+	return e.UserID != before, nil
+}
+
+func fill(b []byte) { _, _ = rand.Read(b) }
+
+// TestAKilledRewriteIsRepeated: an item has its own id again and the change, wherever the worker was killed.
+func TestAKilledRewriteIsRepeated(t *testing.T) {
+	const items, writes = 3, 4 // of each item
+	for dies := 1; dies <= items*writes; dies++ {
+		f := newFixture(t)
+		for i := range items {
+			f.add(t, audit.StepPersist, entry(byte(i+1)))
+		}
+		of := func(item quarantine.Item) string {
+			return fmt.Sprintf("%s %s %s", item.ID, item.Entry.ID, item.Entry.UserID)
+		}
+		var want, got []string
+		for _, item := range f.items(t) {
+			item.Entry.UserID = strings.ToUpper(item.Entry.UserID)
+			want = append(want, of(item))
+		}
+		last := ""
+		store := &mortal{Store: f.Store, dies: dies}
+		for _, store.dies = range []int{dies, 0} {
+			rewriter := &quarantine.Rewriter{Store: store, Random: fill}
+			done, err := rewriter.Rewrite(t.Context(), "acme", &last, toUpper, func() bool { return false })
+			if done == (store.dies > 0) {
+				t.Fatalf("killed at write %d: got done %t and error %v", dies, done, err)
+			}
+		}
+		for _, item := range f.items(t) {
+			got = append(got, of(item))
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("killed at write %d: the items differ (-want +got):\n%s", dies, diff)
+		}
+	}
+}
+
+// TestARewriteBringsNothingBack: what a retry or a deletion removes meanwhile is gone.
+func TestARewriteBringsNothingBack(t *testing.T) {
+	for _, at := range []int{1, 2} { // later the item has another id
+		f := newFixture(t)
+		f.add(t, audit.StepPersist, entry(1))
+		id, last := f.items(t)[0].ID, ""
+		store := &mortal{Store: f.Store, before: func(write int) {
+			if write == at {
+				if err := f.Store.Delete(t.Context(), "acme", id); err != nil {
+					t.Error(err)
+				}
+			}
+		}}
+		rewriter := &quarantine.Rewriter{Store: store, Random: fill}
+		done, err := rewriter.Rewrite(t.Context(), "acme", &last, toUpper, func() bool { return false })
+		if err != nil || !done {
+			t.Fatalf("got done %t and error %v, want it done", done, err)
+		}
+		if got := f.items(t); len(got) > 0 {
+			t.Errorf("deleted before write %d: got %d items, want none", at, len(got))
 		}
 	}
 }

@@ -166,7 +166,7 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 	}
 	erasures := &erasure.Runner{
 		Keys: s.keyring(), Tombstones: s.tombstones(), Holds: s.Stores.Holds, Store: s.Stores.Entries, Entries: s.Stores.Entries, Index: s.Stores.Index, Tenants: s.tenants().Fresh(), Recorder: s.accept(), FreeSpace: s.Stores.FreeSpace,
-		Quarantine: &quarantine.Rewriter{Store: s.Stores.Quarantine},
+		Quarantine: &quarantine.Rewriter{Store: s.Stores.Quarantine, Random: random},
 		Archive:    &archive.Reader{Blobs: s.Stores.Archive},
 		Exports:    &export.Remover{Jobs: s.Stores.Jobs, Files: s.Stores.Exports, Now: time.Now},
 		SettleTime: keySettleTime, Clock: s.Stores.Clock, Now: time.Now, Random: random, BackupTime: s.Stores.KeyBackupTime, Certificates: certificates,
