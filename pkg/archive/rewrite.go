@@ -29,8 +29,9 @@ type Replacement struct {
 	// NewNumber is the number of New, or the one that a replacement without it goes by: the manifest takes the
 	// replacement as long as no part with this number or a greater one was added or given up.
 	NewNumber int `json:"new_number"`
-	// Removed is how many entries go.
-	Removed int64 `json:"removed"`
+	// Removed is how many entries go, and Days are those of their timestamps, in their order.
+	Removed int64       `json:"removed"`
+	Days    []time.Time `json:"days"`
 
 	part *part // New before it is stored
 }
@@ -65,17 +66,21 @@ func (r *Rewriter) Without(ctx context.Context, m *Manifest, old *File, job stri
 	}
 	var p *part
 	var removed int64
+	var days []time.Time
 	reader := NewEntries(r.Blobs, m.Tenant, time.Time{}, time.Time{})
 	err = reader.again(ctx, of, old, func() (err error) {
 		if p, err = newPart(); err != nil {
 			return err
 		}
-		removed = 0
+		removed, days = 0, nil
 		return readPart(ctx, r.Blobs, m.Tenant, of, old, func(e *audit.Entry) error {
-			if goes(e) {
-				removed++
-			} else {
+			if !goes(e) {
 				p.add(*e)
+				return nil
+			}
+			removed++
+			if day := e.Timestamp.Truncate(oneDay); len(days) == 0 || day.After(days[len(days)-1]) { // ids rise with time
+				days = append(days, day)
 			}
 			return nil
 		})
@@ -86,7 +91,7 @@ func (r *Rewriter) Without(ctx context.Context, m *Manifest, old *File, job stri
 	if p.file.Rows+removed != old.Rows {
 		return nil, fmt.Errorf("%s of %s %s has %d entries and %d that go, want %d: %w", old.Name, m.Tenant, of, p.file.Rows, removed, old.Rows, errDamaged)
 	}
-	replacement := &Replacement{Month: m.Month, Old: old.Name, Was: old.SHA256, Removed: removed}
+	replacement := &Replacement{Month: m.Month, Old: old.Name, Was: old.SHA256, Removed: removed, Days: days}
 	if p.file.Rows > 0 {
 		p.end()
 		p.file.CreatedAt, p.file.DeletableAt, p.file.Job = old.CreatedAt, old.DeletableAt, job // its entries were read then

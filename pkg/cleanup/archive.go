@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/archive"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/hold"
@@ -142,14 +143,20 @@ func (c *checkpoint) endReplacement(job *jobs.Job, done bool) {
 // is killed costs the part that it was writing.
 type ArchiveRunner struct {
 	walk.Reader
-	Holds   hold.Reader
-	Jobs    jobs.Store
-	Archive *archive.Rewriter
+	Holds    hold.Reader
+	Jobs     jobs.Store
+	Archive  *archive.Rewriter
+	Register Register
+}
+
+// Register registers days that are to be looked at; see activity.Register.
+type Register interface {
+	Touch(ctx context.Context, tenant audit.TenantID, receipts []activity.Receipt, due time.Time) error
 }
 
 // Run implements jobs.Runner.
 func (r *ArchiveRunner) Run(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
-	run := &archiveRun{ArchiveRunner: r, Slice: s}
+	run := &archiveRun{ArchiveRunner: r, Slice: s, touched: map[time.Time]bool{}}
 	err := s.Read(&run.at)
 	var result jobs.Result
 	if err == nil {
@@ -173,6 +180,7 @@ type archiveRun struct {
 	*jobs.Slice
 	at        checkpoint
 	selection search.Selection
+	touched   map[time.Time]bool // the days that this slice has registered
 }
 
 // all does what is left in the archive, or what the slice has time for.
@@ -339,7 +347,7 @@ func (r *archiveRun) swap(ctx context.Context) error {
 	return r.Save(ctx, r.at)
 }
 
-// mayRemove returns errHeldMeanwhile if a hold stands that was not asked about the replacement, and a
+// mayRemove prepares that entries are removed. It returns errHeldMeanwhile if a hold stands that was not asked about the replacement, and a
 // *jobs.FailedError if the tenant is being deleted.
 func (r *archiveRun) mayRemove(ctx context.Context) error {
 	if _, err := r.CheckTenant(ctx, r.Job.Tenant); err != nil {
@@ -353,6 +361,29 @@ func (r *archiveRun) mayRemove(ctx context.Context) error {
 		if !slices.Contains(r.at.Archive.Holds, id) {
 			return errHeldMeanwhile
 		}
+	}
+	return r.touch(ctx)
+}
+
+// touch has the days looked at again of which the replacement removes entries, after the end of today. The stores can
+// still have some of these: a hold covered them until it was released meanwhile, or they were sent again. Those are
+// archived again.
+func (r *archiveRun) touch(ctx context.Context) error {
+	now := r.Now()
+	var receipts []activity.Receipt
+	for _, day := range r.at.Archive.Replacing.Days {
+		if !r.touched[day] {
+			receipts = append(receipts, activity.Receipt{Received: now.UTC().Truncate(24 * time.Hour), Day: day})
+		}
+	}
+	if len(receipts) == 0 {
+		return nil
+	}
+	if err := r.Register.Touch(ctx, r.Job.Tenant, receipts, now); err != nil {
+		return err
+	}
+	for _, receipt := range receipts {
+		r.touched[receipt.Day] = true
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/archive"
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -290,6 +291,38 @@ func TestACleanupOfTheArchiveKeepsWhatIsHeld(t *testing.T) {
 	w.WantJob(job.ID, jobs.StateSucceeded, 240)
 	w.wantArchiveCount("held", job.ID, 480)
 	w.wantArchived("held", 601, func(n int) bool { return n%10 == 3 || n%10 == 4 || n == 600 })
+}
+
+// A hold is released after it has kept entries in the database. They go from the archive, and their day is looked at
+// again, so that they are archived again.
+func TestACleanupHasWhatTheDatabaseKeepsArchivedAgain(t *testing.T) {
+	w := newWorld(t)
+	w.store("acme", 0, 150)
+	w.archive("a")
+	w.leave(50)
+	w.hold(hold.Hold{ID: "h", UserIDs: []string{"u3"}})
+	job := w.createInArchive(url.Values{"before": {"2026-03-02"}, "q": {"user_id:u3 OR user_id:u4"}})
+	for !w.Job(job.ID).Archive {
+		w.Deliver(1)
+	}
+	h, err := w.DB.Holds().Hold(t.Context(), "acme", "h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.ReleasedAt, h.Version = w.Time, h.Version+1
+	if err := w.DB.Holds().UpdateHold(t.Context(), h); err != nil {
+		t.Fatal(err)
+	}
+	w.Work()
+	w.wantArchiveCount("released", job.ID, 30)
+	w.wantArchived("released", 150, func(n int) bool { return n%10 != 3 && n%10 != 4 })
+	day := activity.Day{Work: activity.Archive, Tenant: "acme", Receipt: activity.Receipt{Day: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)}}
+	due, err := w.DB.Activity().DueAt(t.Context(), day)
+	if want := activity.NextArchive(w.Time); err != nil || !due.Equal(want) {
+		t.Errorf("the day is due at %s, %v, want %s", due, err, want)
+	}
+	w.archive("b")
+	w.wantArchived("archived again", 150, func(n int) bool { return n%10 != 4 && (n%10 != 3 || n >= 50) })
 }
 
 // A hold is set after a part was written that lacks what it covers, and before the manifest has it.

@@ -63,7 +63,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { _ = files.Close() })
 	w.blobs = &blobs{Blobs: files, w: w.World}
 	w.runner.Archive = &archive.Rewriter{Blobs: w.blobs, Now: w.Clock}
-	w.archiver = &cleanup.ArchiveRunner{Reader: w.runner.Reader, Holds: w.DB.Holds(), Jobs: w.DB.Jobs(), Archive: w.runner.Archive}
+	w.archiver = &cleanup.ArchiveRunner{Reader: w.runner.Reader, Holds: w.DB.Holds(), Jobs: w.DB.Jobs(), Archive: w.runner.Archive, Register: w.DB.Activity()}
 	w.Worker.Runners[jobs.KindCleanup] = eitherRunner{w.runner, w.archiver}
 	return w
 }

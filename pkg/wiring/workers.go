@@ -213,7 +213,9 @@ func (s *Services) RunArchives() lambdaedge.BatchHandler {
 	erasures := &erasure.ArchiveCheck{
 		Holds: s.Stores.Holds, Tenants: s.tenants().Fresh(), Archived: exporter.Archived,
 	}
-	cleanups := &cleanup.ArchiveRunner{Reader: s.walker(), Holds: s.Stores.Holds, Jobs: s.Stores.Jobs, Archive: s.rewriter()}
+	cleanups := &cleanup.ArchiveRunner{
+		Reader: s.walker(), Holds: s.Stores.Holds, Jobs: s.Stores.Jobs, Archive: s.rewriter(), Register: s.Stores.Activity,
+	}
 	worker := &jobs.Worker{
 		Store: s.Stores.Jobs, Queues: s.jobQueues(), Now: time.Now, Log: s.Log,
 		Runners: map[jobs.Kind]jobs.Runner{
