@@ -292,6 +292,31 @@ func TestAHoldWaitsForRemovals(t *testing.T) {
 	}
 }
 
+// TestAHoldDoesNotWaitForLaterCleanups: they look at it before they remove anything. So cleanups one after the other do
+// not keep a hold from coming into force.
+func TestAHoldDoesNotWaitForLaterCleanups(t *testing.T) {
+	w := newWorld(t)
+	h := w.set(hold.Hold{})
+	w.work(1)
+	w.now = w.now.Add(retention.SettleTime)
+	erasure := jobs.Job{ID: "e", Kind: jobs.KindErasure, Committed: true, Tenant: "acme", State: jobs.StateRunning, CreatedAt: monday, ResumeAt: monday}
+	if err := w.db.Jobs().CreateJob(t.Context(), erasure); err != nil {
+		t.Fatal(err)
+	}
+	w.work(2)
+	w.wantJob(h.ID, jobs.StateRunning, "")
+	later := jobs.Job{ID: "c", Kind: jobs.KindCleanup, Archive: true, Tenant: "acme", State: jobs.StateRunning, CreatedAt: w.now, ResumeAt: w.now}
+	if err := w.db.Jobs().CreateJob(t.Context(), later); err != nil {
+		t.Fatal(err)
+	}
+	erasure.State, erasure.FinishedAt = jobs.StateSucceeded, w.now
+	if err := w.db.Jobs().UpdateJob(t.Context(), erasure, 0); err != nil {
+		t.Fatal(err)
+	}
+	w.work(1)
+	w.wantJob(h.ID, jobs.StateSucceeded, "")
+}
+
 // TestAWrongClockDoesNotShortenTheWait: the service's clock is a day behind the worker's.
 func TestAWrongClockDoesNotShortenTheWait(t *testing.T) {
 	w := newWorld(t)

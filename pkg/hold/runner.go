@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -32,7 +33,10 @@ type Runner struct {
 type checkpoint struct {
 	Settled bool `json:"settled"` // whether it is in its second pass
 	// PassedAt is when the first pass ended, by the clock of the worker that then waits.
-	PassedAt time.Time     `json:"passed_at,omitzero"`
+	PassedAt time.Time `json:"passed_at,omitzero"`
+	// Cleanups are those that were in the archive when the second pass began: the last that can go by a look at the
+	// holds from before.
+	Cleanups []string      `json:"cleanups,omitempty"`
 	After    audit.EntryID `json:"after,omitzero"`
 	// EntryID is that of the entry about the end, whose time is that of the hold's InForceAt. It is
 	// random, so that no client can take it.
@@ -86,6 +90,9 @@ func (r *holdRun) all(ctx context.Context) (jobs.Result, error) {
 		if wait := r.at.PassedAt.Add(retention.SettleTime).Sub(r.Now()); wait > 0 {
 			return jobs.Result{Wait: wait}, nil
 		}
+		if r.at.Cleanups, err = r.inArchive(ctx); err != nil {
+			return jobs.Result{}, err
+		}
 		r.at.Settled, r.at.After = true, audit.EntryID{}
 		r.Job.Progress = 0.5
 		if err := r.Save(ctx, r.at); err != nil {
@@ -102,11 +109,22 @@ func (r *holdRun) all(ctx context.Context) (jobs.Result, error) {
 }
 
 // removing reports whether an erasure of the tenant has looked at the holds for the last time, and has not
-// destroyed its key for sure, or whether a cleanup is in the archive, where nothing can be unmarked.
+// destroyed its key for sure, or whether one of the Cleanups is in the archive, where nothing can be unmarked.
 func (r *holdRun) removing(ctx context.Context) (bool, error) {
 	return jobs.Any(ctx, r.Jobs, r.Job.Tenant, jobs.Unfinished(jobs.KindErasure, jobs.KindCleanup), func(j *jobs.Job) (bool, error) {
-		return j.Kind == jobs.KindErasure && j.Committed || j.Kind == jobs.KindCleanup && j.Archive, nil
+		return j.Kind == jobs.KindErasure && j.Committed || j.Archive && slices.Contains(r.at.Cleanups, j.ID), nil
 	})
+}
+
+// inArchive returns the ids of the tenant's cleanups that are in the archive.
+func (r *holdRun) inArchive(ctx context.Context) (ids []string, err error) {
+	_, err = jobs.Any(ctx, r.Jobs, r.Job.Tenant, jobs.Unfinished(jobs.KindCleanup), func(j *jobs.Job) (bool, error) {
+		if j.Archive {
+			ids = append(ids, j.ID)
+		}
+		return false, nil // to the last one
+	})
+	return ids, err
 }
 
 // unmark keeps what the hold covers and was to be removed. It reports false if the slice ended first.
