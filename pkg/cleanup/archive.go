@@ -215,8 +215,8 @@ func (r *archiveRun) all(ctx context.Context) (jobs.Result, error) {
 	return jobs.Result{}, r.Save(ctx, r.at)
 }
 
-// waits reports whether a job is to end first: one that archives what is gone, or a restore, which would bring it
-// back.
+// waits reports whether a job is to end first: one that archives what is gone, an earlier cleanup, which would count
+// the same entries, or a restore, which would bring them back.
 func (r *archiveRun) waits(ctx context.Context) (bool, error) {
 	archiving, err := jobs.Any(ctx, r.Jobs, r.Job.Tenant, jobs.Unfinished(jobs.KindArchive), func(j *jobs.Job) (bool, error) {
 		return slices.Contains(r.at.Archive.Archiving, j.ID), nil
@@ -224,7 +224,8 @@ func (r *archiveRun) waits(ctx context.Context) (bool, error) {
 	if err != nil || archiving {
 		return archiving, err
 	}
-	return jobs.EarlierUnfinished(ctx, r.Jobs, &r.Job, jobs.KindRestore)
+	// Earlier cleanups too: one whose creation took long can appear after this one has begun.
+	return jobs.EarlierUnfinished(ctx, r.Jobs, &r.Job, jobs.KindCleanup, jobs.KindRestore)
 }
 
 // open reads the tenant and what the cleanup selects.

@@ -553,6 +553,29 @@ func TestACleanupOfTheArchiveWaitsForJobsThatArchive(t *testing.T) {
 	w.WantJob(job.ID, jobs.StateSucceeded, 100)
 }
 
+// An earlier cleanup appears after this one has begun: its creation took long. Both would count the same entries.
+func TestACleanupOfTheArchiveWaitsForAnEarlierOne(t *testing.T) {
+	w := newWorld(t)
+	job := w.cleanTwoParts(before)
+	earlier := jobs.Job{
+		ID: "earlier", Kind: jobs.KindCleanup, Tenant: "acme", State: jobs.StateRunning, CreatedAt: w.Job(job).CreatedAt.Add(-time.Second), Generation: 1,
+	}
+	if err := w.DB.Jobs().CreateJob(t.Context(), earlier); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		w.Deliver(1)
+	}
+	w.wantArchiveCount("while an earlier one is not finished", job, 0)
+	earlier.State = jobs.StateSucceeded
+	if err := w.DB.Jobs().UpdateJob(t.Context(), earlier, 1); err != nil {
+		t.Fatal(err)
+	}
+	w.Work()
+	w.WantJob(job, jobs.StateSucceeded, 0)
+	w.wantArchiveCount("after it", job, 150)
+}
+
 // A damaged part fails the cleanup, which names it. The part stays as it is.
 func TestADamagedPartFailsACleanupOfTheArchive(t *testing.T) {
 	w := newWorld(t)
