@@ -19,7 +19,8 @@ type Match struct {
 }
 
 const (
-	// maxKeptReads bounds the reads for one page whose entries are not all kept.
+	// maxKeptReads bounds the reads for one page whose entries are not all kept. Those after a page of which
+	// nothing is kept are of audit.MaxPageLimit entries, so that short pages do not tell of a few such entries.
 	maxKeptReads = 50
 	// keptRetry is when to try again after that. The index loses what is not kept within minutes.
 	keptRetry = time.Minute
@@ -76,7 +77,7 @@ func (r *keptReader) page(ctx context.Context, request audit.PageRequest) (audit
 			if !page.More {
 				return audit.Page{}, nil
 			}
-			request.From, request.Limit = far(request, page), whole
+			request.From, request.Limit = far(request, page), audit.MaxPageLimit
 			continue
 		}
 		before, after := edges(page.Entries, kept, request.Backwards)
@@ -90,6 +91,8 @@ func (r *keptReader) page(ctx context.Context, request audit.PageRequest) (audit
 			if skipped.Last != nil {
 				request.From = far(request, skipped)
 			}
+			request.Limit = whole
+		case len(page.Entries) > whole:
 			request.Limit = whole
 		case after > 0:
 			request.Limit = len(page.Entries) - after
@@ -105,13 +108,12 @@ func (r *keptReader) page(ctx context.Context, request audit.PageRequest) (audit
 
 // follows reports whether a kept entry follows a position.
 func (r *keptReader) follows(ctx context.Context, request audit.PageRequest, from *audit.Position, limit int) (bool, error) {
-	request.From, request.Limit = from, limit
-	for {
+	for request.From, request.Limit = from, limit; ; {
 		page, kept, err := r.next(ctx, request)
 		if err != nil || len(kept) > 0 || !page.More {
 			return len(kept) > 0, err
 		}
-		request.From = far(request, page)
+		request.From, request.Limit = far(request, page), audit.MaxPageLimit
 	}
 }
 

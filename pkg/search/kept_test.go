@@ -47,7 +47,7 @@ func (n numbered) Find(_ context.Context, _ audit.TenantID, _ audit.Filter, requ
 	}
 	page := audit.Page{More: more}
 	for i := first; i < last; i++ {
-		page.Entries = append(page.Entries, audit.Entry{ID: audit.EntryID{15: byte(i)}, ResourceID: strconv.Itoa(i)})
+		page.Entries = append(page.Entries, audit.Entry{ID: audit.EntryID{14: byte(i >> 8), 15: byte(i)}, ResourceID: strconv.Itoa(i)})
 	}
 	if first < last {
 		page.First, page.Last = placeOf(first), placeOf(last-1)
@@ -57,6 +57,42 @@ func (n numbered) Find(_ context.Context, _ audit.TenantID, _ audit.Filter, requ
 
 func placeOf(i int) *audit.Position {
 	return &audit.Position{Time: noon, Tie: fmt.Sprintf("place-%d", i)}
+}
+
+// TestShortPagesPassManyThatAreNotKept: a page of one entry is found among thousands that are not kept.
+func TestShortPagesPassManyThatAreNotKept(t *testing.T) {
+	s := &search.Service{Index: numbered{entries: 5000}, Cursors: cursor.NewSigner(make([]byte, 32)), Now: func() time.Time { return noon }}
+	keep := func(_ context.Context, entries []audit.Entry) ([]audit.Entry, error) {
+		return slices.DeleteFunc(entries, func(e audit.Entry) bool {
+			return !slices.Contains([]string{"100", "2500", "4000"}, e.ResourceID)
+		}), nil
+	}
+	var got []string
+	find := func(cursor string) search.List {
+		t.Helper()
+		members := map[string]jsontext.Value{"limit": jsontext.Value("1")}
+		if cursor != "" {
+			members["cursor"] = jsontext.Value(strconv.Quote(cursor))
+		}
+		list, err := s.FindBy(t.Context(), audit.Tenant{ID: "acme", Settings: audit.DefaultSettings()}, access.Scope{}, members, search.Match{Tokens: []audit.ValueToken{{1}}, Keep: keep})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range list.Entries {
+			got = append(got, list.Entries[i].ResourceID)
+		}
+		return list
+	}
+	list := find("")
+	for list.Next != "" {
+		list = find(list.Next)
+	}
+	for list.Prev != "" {
+		list = find(list.Prev)
+	}
+	if want := []string{"100", "2500", "4000", "2500", "100"}; !slices.Equal(got, want) {
+		t.Errorf("forwards and back: got %q, want %q", got, want)
+	}
 }
 
 // What is not kept makes no page empty and no cursor, in either direction, and nothing that is kept is left out.
