@@ -125,7 +125,7 @@ func entriesAreArchived(r *retained, total, large int) {
 	day := today().AddDate(0, 0, -2) // has settled
 	old := today().AddDate(0, 0, -50)
 	r.admin.configure(`{"archive":true}`)
-	r.handle()
+	r.handleDelayed() // else all days are due a minute after the change
 	r.send(large, func(i int) time.Time { return day.Add(time.Duration(i) * oneDay / time.Duration(large)) })
 	r.send(total-large, func(i int) time.Time { return old.AddDate(0, 0, -i%20).Add(time.Duration(i) * time.Millisecond) })
 	stored := r.stored(today())

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -86,38 +85,22 @@ func newReconciled(t *testing.T) *reconciled {
 	}
 	t.Cleanup(func() { _ = exports.Close() })
 	r.stores.Exports = exports
-	r.remove = func(ids []string) { removeFromFile(t, path, ids) }
+	r.remove = func(ids []string) { removeFromIndex(t, db.Index(), ids) }
 	return r
 }
 
-// removeFromFile deletes entries from the embedded index.
-func removeFromFile(t *testing.T, path string, ids []string) {
+// removeFromIndex deletes entries of acme from the embedded index.
+func removeFromIndex(t *testing.T, index *sqlite.Index, ids []string) {
 	t.Helper()
-	file, err := sql.Open("sqlite", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = file.Close() }()
-	for _, id := range ids {
-		parsed, err := audit.ParseEntryID(id)
-		if err != nil {
+	parsed := make([]audit.EntryID, len(ids))
+	for i, id := range ids {
+		var err error
+		if parsed[i], err = audit.ParseEntryID(id); err != nil {
 			t.Fatal(err)
 		}
-		for _, statement := range []string{
-			`DELETE FROM terms WHERE rowid IN (SELECT key FROM entries WHERE id = ?)`,
-			`DELETE FROM indexed_keys WHERE key IN (SELECT key FROM entries WHERE id = ?)`,
-			`DELETE FROM recent_facets WHERE key IN (SELECT key FROM entries WHERE id = ?)`,
-		} {
-			result, err := file.ExecContext(t.Context(), statement, parsed[:])
-			if err != nil {
-				t.Fatal(err)
-			}
-			if n, err := result.RowsAffected(); err != nil {
-				t.Fatal(err)
-			} else if n != 1 {
-				t.Fatalf("%s: changed %d rows, want 1", statement, n)
-			}
-		}
+	}
+	if err := index.Remove(t.Context(), "acme", parsed); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -69,18 +69,31 @@ func TestEndToEndRetention(t *testing.T) {
 	})
 }
 
+// handleDelayed handles the messages that are to be handled later, too.
+func (r *retained) handleDelayed() {
+	r.t.Helper()
+	changeFile(r.t, r.path, `UPDATE messages SET visible = 1 WHERE visible > 1`)
+	r.handle()
+}
+
 // passInFile moves the times of marks and of the register back.
 func passInFile(t *testing.T, path string, d time.Duration) {
 	t.Helper()
-	file, err := sql.Open("sqlite", path)
+	for _, statement := range []string{`UPDATE deletable SET at = at - ?`, `UPDATE activity SET due = due - ? WHERE work IN ('retain', 'archive')`} {
+		changeFile(t, path, statement, d.Milliseconds())
+	}
+}
+
+// changeFile runs a statement on the engine's file, beside the service.
+func changeFile(t *testing.T, path, statement string, args ...any) {
+	t.Helper()
+	file, err := sql.Open("sqlite", "file:"+filepath.ToSlash(path)+"?_pragma=busy_timeout(30000)")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = file.Close() }()
-	for _, statement := range []string{`UPDATE deletable SET at = at - ?`, `UPDATE activity SET due = due - ? WHERE work IN ('retain', 'archive')`} {
-		if _, err := file.ExecContext(t.Context(), statement, d.Milliseconds()); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := file.ExecContext(t.Context(), statement, args...); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -2,15 +2,18 @@ package localcloud_test
 
 import (
 	"bytes"
+	"context"
 	"database/sql"
 	"encoding/json"
 	"net/http"
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite/postings"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
 )
 
@@ -42,26 +45,39 @@ func fileTerms(t *testing.T, s *service) (terms []string) {
 		t.Fatal(err)
 	}
 	defer func() { _ = file.Close() }()
-	file.SetMaxOpenConns(1) // it has the temporary table
-	if _, err := file.ExecContext(t.Context(), `CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab(main, terms, row)`); err != nil {
-		t.Fatal(err)
-	}
-	rows, err := file.QueryContext(t.Context(), `SELECT term FROM vocabulary`)
+	rows, err := file.QueryContext(t.Context(), `SELECT number, level, docs, first, last, pages, bytes FROM segments WHERE state = 1`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = rows.Close() }()
+	snapshot := postings.Snapshot{Source: segmentPages{file}}
 	for rows.Next() {
-		var term string
-		if err := rows.Scan(&term); err != nil {
+		var of postings.Segment
+		if err := rows.Scan(&of.Number, &of.Level, &of.Docs, &of.First, &of.Last, &of.Pages, &of.Bytes); err != nil {
 			t.Fatal(err)
 		}
-		terms = append(terms, term)
+		snapshot.Segments = append(snapshot.Segments, of)
 	}
 	if err := rows.Err(); err != nil {
 		t.Fatal(err)
 	}
+	for token, err := range snapshot.Tokens(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(terms, string(token)) { // each segment has its own
+			terms = append(terms, string(token))
+		}
+	}
 	return terms
+}
+
+// segmentPages reads the pages of the embedded index. It implements postings.Source.
+type segmentPages struct{ file *sql.DB }
+
+func (p segmentPages) Page(ctx context.Context, segment int64, page int) (data []byte, err error) {
+	err = p.file.QueryRowContext(ctx, `SELECT data FROM segment_pages WHERE id = ?`, segment<<24|int64(page)).Scan(&data)
+	return data, err
 }
 
 // openSearchTerms returns the terms of all documents, each behind the name of its field.
