@@ -42,8 +42,10 @@ type TenantPurge struct {
 	BackupTime   time.Duration
 	Random       func([]byte) // fills its argument with random bytes
 	// DrainPeriod is how long after the deletion a consumer may still write for the tenant. The second pass
-	// begins so long after the first one, by the clock of the worker: that of the deletion can be wrong.
+	// begins so long after the first one, by Clock: the clock of one worker can be wrong.
 	DrainPeriod time.Duration
+	// Clock returns the time by a clock that all workers share; nil: there is one process.
+	Clock func(ctx context.Context) (time.Time, error)
 	// Held reports whether a legal hold stands in the tenant. It reads no older state than that of
 	// the call.
 	Held func(ctx context.Context, tenant audit.TenantID) (bool, error)
@@ -128,7 +130,11 @@ func (r *purgeRun) all(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	for again := true; again; {
-		if wait := r.drainTime(); wait > 0 {
+		wait, err := r.drainTime(ctx)
+		if err != nil {
+			return Result{}, err
+		}
+		if wait > 0 {
 			return Result{Wait: wait}, r.save(ctx)
 		}
 		for ; r.at.Store < len(r.Stores); r.at.Store++ {
@@ -275,16 +281,23 @@ func (r *purgeRun) countIn(ctx context.Context, store *NamedPurger) int64 {
 }
 
 // drainTime returns how long to wait before a pass after the first one, because a consumer may still write
-// for the tenant. It begins again if the clock of another worker was ahead.
-func (r *purgeRun) drainTime() time.Duration {
+// for the tenant. It begins again if the clock was set back.
+func (r *purgeRun) drainTime(ctx context.Context) (time.Duration, error) {
 	if r.at.Pass == 0 {
-		return 0
+		return 0, nil
 	}
-	at := now(r.Now)
+	at := r.Now()
+	if r.Clock != nil {
+		var err error
+		if at, err = r.Clock(ctx); err != nil {
+			return 0, err
+		}
+	}
+	at = at.UTC().Truncate(time.Millisecond)
 	if r.at.PassedAt.IsZero() || at.Before(r.at.PassedAt) {
 		r.at.PassedAt = at
 	}
-	return r.at.PassedAt.Add(r.DrainPeriod).Sub(at)
+	return r.at.PassedAt.Add(r.DrainPeriod).Sub(at), nil
 }
 
 // check returns the tenant's record. It returns audit.ErrNotFound if the tenant is

@@ -452,6 +452,23 @@ func TestPurgeDrainsByTheClockOfItsWorker(t *testing.T) {
 	p.checkPurged(t, 12_505)
 }
 
+// TestPurgeDrainsByTheSharedClock: the clock of the worker that continues is a day ahead. A consumer writes
+// after the first pass.
+func TestPurgeDrainsByTheSharedClock(t *testing.T) {
+	p := newPurge(t)
+	p.DrainPeriod = time.Minute
+	shared := p.now
+	p.Clock = func(context.Context) (time.Time, error) { return shared, nil }
+	p.handle(t)
+	p.now = p.now.Add(24 * time.Hour)
+	p.handle(t)
+	p.checkJob(t, jobs.StateRunning, 12_500)
+	p.entries.byTenant["acme"] = 5
+	shared = shared.Add(time.Minute)
+	p.finish(t)
+	p.checkPurged(t, 12_505)
+}
+
 // TestPurgeIsDoneInSlices: a slice ends when its time is up, and the next continues.
 func TestPurgeIsDoneInSlices(t *testing.T) {
 	p := newPurge(t)

@@ -147,7 +147,7 @@ const keySettleTime = protect.KeyTTL + maxRequestTime + maxClockSkew
 func (s *Services) RunJobs() lambdaedge.BatchHandler {
 	certificates := &certificate.Issuer{Store: s.Stores.Certificates, Wrapper: s.Stores.MasterKey, Random: random}
 	purge := &jobs.TenantPurge{
-		Tenants: s.tenants().Fresh(), Now: time.Now, DrainPeriod: s.Stores.DrainPeriod, Held: s.holdStands, Log: s.Log, Archive: &archive.Keeper{Blobs: s.Stores.Archive},
+		Tenants: s.tenants().Fresh(), Now: time.Now, Clock: s.Stores.Clock, DrainPeriod: s.Stores.DrainPeriod, Held: s.holdStands, Log: s.Log, Archive: &archive.Keeper{Blobs: s.Stores.Archive},
 		Certificates: certificates, SettleTime: keySettleTime, MessageTime: s.Stores.MessageTime, BackupTime: s.Stores.KeyBackupTime, Random: random,
 		Stores: []jobs.NamedPurger{
 			{Name: "entries", Purger: s.Stores.Entries}, {Name: "index", Purger: s.Stores.Index},
