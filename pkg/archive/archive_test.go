@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -472,6 +473,64 @@ func TestEntriesOfManyPartsTakeLittleMemory(t *testing.T) {
 		}
 		if kept := limit >= size; kept && most < 5 || limit == 0 && most != 1 {
 			t.Errorf("%s: %d parts were loaded at once", name, most)
+		}
+	}
+}
+
+// TestAReplacedPartIsFoundAgain: a cleanup replaces parts after a reader has read the manifest.
+func TestAReplacedPartIsFoundAgain(t *testing.T) {
+	for looked := range 2*maxRows + 1 {
+		if looked%maxRows > 1 { // the places around the parts
+			continue
+		}
+		w := newWorld(t)
+		w.Time = date(3, 4, 12)
+		w.store(date(3, 4, 0), 2*maxRows)
+		w.until(date(3, 5, 12))
+		ids := slices.SortedFunc(maps.Keys(w.want), func(a, b audit.EntryID) int { return slices.Compare(a[:], b[:]) })
+		day, err := (&archive.Reader{Blobs: w.blobs}).On(t.Context(), acme, date(3, 4, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		goes := func(e *audit.Entry) bool { return e.UserID == "u3" }
+		for i, id := range ids {
+			if i == looked {
+				w.replaceParts(date(3, 4, 0), goes)
+			}
+			has, err := day.HasID(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// A part whose ids were read counts as it was.
+			if e := entry(i, id.Time()); has == goes(&e) && i >= maxRows && looked <= maxRows {
+				t.Errorf("replaced at %d: entry %d is archived: %t, want %t", looked, i, has, !has)
+			}
+		}
+	}
+}
+
+// replaceParts removes entries from all parts of a month.
+func (w *world) replaceParts(at time.Time, goes func(*audit.Entry) bool) {
+	w.T.Helper()
+	r, ctx := &archive.Rewriter{Blobs: w.blobs, Now: w.Clock}, w.T.Context()
+	m, err := r.Manifest(ctx, acme, at)
+	if err != nil {
+		w.T.Fatal(err)
+	}
+	for _, n := range m.Numbers("cleanup", time.Time{}, time.Time{}) {
+		if m, err = r.Manifest(ctx, acme, at); err != nil {
+			w.T.Fatal(err)
+		}
+		p, err := r.Without(ctx, m, m.Part(n), "cleanup", goes)
+		if err != nil {
+			w.T.Fatal(err)
+		}
+		p.Name(m.Next)
+		if err := r.Store(ctx, acme, p); err != nil {
+			w.T.Fatal(err)
+		}
+		if done, err := r.Swap(ctx, acme, p, func(context.Context) error { return nil }); err != nil || !done {
+			w.T.Fatalf("part %d was replaced: %t, %v", n, done, err)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -102,13 +103,19 @@ type cursor struct {
 // newKnown returns what tells which ids with from ≤ time ≤ to the parts of a manifest have.
 func newKnown(blobs Getter, m *Manifest, of month, from, to time.Time) *known {
 	k := &known{blobs: blobs, tenant: m.Tenant, month: of, to: to}
+	k.begin(m, from)
+	return k
+}
+
+// begin has the files of a manifest with ids from a time on to come.
+func (k *known) begin(m *Manifest, from time.Time) {
+	k.open, k.files = nil, nil
 	for i := range m.Files {
-		if m.Files[i].overlaps(from, to) {
+		if m.Files[i].overlaps(from, k.to) {
 			k.files = append(k.files, m.Files[i])
 		}
 	}
 	k.setNext()
-	return k
 }
 
 // setNext sets next to the first timestamp of the files that are still to come.
@@ -143,8 +150,26 @@ func (k *known) partOf(ctx context.Context, id audit.EntryID) (created time.Time
 	return time.Time{}, false, nil
 }
 
-// load reads the ids of the files that begin up to a time, but for those that end before it.
+// load reads the ids of the files that begin up to a time, but for those that end before it. If one is gone, it goes by
+// the manifest of now: a cleanup can have replaced its part.
 func (k *known) load(ctx context.Context, at time.Time) error {
+	missing := k.loadListed(ctx, at)
+	if !errors.Is(missing, audit.ErrNotFound) {
+		return missing
+	}
+	m, err := readManifest(ctx, k.blobs, k.tenant, k.month)
+	if err != nil {
+		return err
+	}
+	if m.etag == "" { // it is lost, or was deleted with its tenant
+		return missing
+	}
+	k.begin(m, at)
+	return k.loadListed(ctx, at)
+}
+
+// loadListed is load by the manifest that was read last.
+func (k *known) loadListed(ctx context.Context, at time.Time) error {
 	var later []File
 	for _, f := range k.files {
 		switch {
