@@ -125,13 +125,21 @@ func (r *Rewriter) Store(ctx context.Context, tenant audit.TenantID, p *Replacem
 
 // Swap reads the new part back and verifies it. Then it brings it into the manifest in the place of the old one,
 // and removes that. It reports false if it gave the new part up: it was not stored, the old one is not what it
-// was, or another job has taken its number. Repeating it has no effect. may is called right before the manifest is
-// replaced. Its error ends the swap. If the worker sleeps for longer than maxLookAge after it, it is called again.
+// was, or another job has taken its number. It returns a *jobs.FailedError if the manifest is lost. Repeating it has
+// no effect. may is called right before the manifest is replaced. Its error ends the swap. If the worker sleeps for
+// longer than maxLookAge after it, it is called again.
 func (r *Rewriter) Swap(ctx context.Context, tenant audit.TenantID, p *Replacement, may func(context.Context) error) (done bool, err error) {
 	of, err := parseMonth(p.Month)
 	if err != nil {
 		return false, err
 	}
+	if done, err = r.swap(ctx, tenant, of, p, may); errors.Is(err, errLost) {
+		err = lost(of)
+	}
+	return done, err
+}
+
+func (r *Rewriter) swap(ctx context.Context, tenant audit.TenantID, of month, p *Replacement, may func(context.Context) error) (done bool, err error) {
 	if p.New != nil {
 		if _, err = verify(ctx, r.Blobs, tenant, of, p.New); errors.Is(err, audit.ErrNotFound) || errors.Is(err, export.ErrContent) {
 			return r.giveUp(ctx, tenant, of, p)
@@ -153,14 +161,11 @@ func (r *Rewriter) Swap(ctx context.Context, tenant audit.TenantID, p *Replaceme
 		done = true
 		return true, nil
 	})
-	if errors.Is(err, errLost) {
-		err = lost(of)
+	if err == nil && !done {
+		done, err = r.giveUp(ctx, tenant, of, p)
 	}
-	if err != nil {
+	if err != nil || !done {
 		return false, err
-	}
-	if !done {
-		return r.End(ctx, tenant, p)
 	}
 	return true, r.removeOld(ctx, tenant, of, p)
 }
@@ -207,23 +212,44 @@ func (r *Rewriter) removeOld(ctx context.Context, tenant audit.TenantID, of mont
 // the removal on, nobody brings the replacement into the manifest.
 func (r *Rewriter) giveUp(ctx context.Context, tenant audit.TenantID, of month, p *Replacement) (done bool, err error) {
 	m, err := giveUp(ctx, r.Blobs, tenant, of, r.Now, p.NewNumber)
-	if errors.Is(err, errLost) {
-		return false, nil
-	}
 	return err == nil && p.isIn(m), err
 }
 
 // End ends a replacement that another process has begun and cannot finish any more. It reports whether the
-// manifest has it. Then it removes the old part, otherwise the new one.
+// manifest has it. Then it removes the old part, otherwise the new one. Without a manifest it removes nothing.
 func (r *Rewriter) End(ctx context.Context, tenant audit.TenantID, p *Replacement) (done bool, err error) {
 	of, err := parseMonth(p.Month)
 	if err != nil {
 		return false, err
 	}
-	if done, err = r.giveUp(ctx, tenant, of, p); err != nil || !done {
+	done, err = r.giveUp(ctx, tenant, of, p)
+	if errors.Is(err, errLost) {
+		return false, nil
+	}
+	if err != nil || !done {
 		return false, err
 	}
 	return true, r.removeOld(ctx, tenant, of, p)
+}
+
+// Discard ends a replacement whose tenant is being deleted. If the archive is not kept, it removes what the replacement
+// may have stored after the deletion had passed the archive.
+func (r *Rewriter) Discard(ctx context.Context, tenant audit.Tenant, id audit.TenantID, p *Replacement) error {
+	of, err := parseMonth(p.Month)
+	if err != nil {
+		return err
+	}
+	kept := tenant.KeepArchive
+	if !kept { // its record may be gone
+		if kept, err = isKept(ctx, r.Blobs, id); err != nil {
+			return err
+		}
+	}
+	if kept {
+		_, err = r.End(ctx, id, p)
+		return err
+	}
+	return removeFiles(ctx, r.Blobs, id, of, p.NewNumber)
 }
 
 // Numbers returns the numbers of the parts of a manifest that can have entries with from ≤ timestamp < to, in their

@@ -165,10 +165,29 @@ func (r *ArchiveRunner) Run(ctx context.Context, s *jobs.Slice) (jobs.Result, er
 	if errors.Is(err, errTimeUp) {
 		return jobs.Result{}, nil
 	}
+	if failed := (*jobs.FailedError)(nil); errors.As(err, &failed) {
+		if discardErr := run.discard(ctx); discardErr != nil {
+			err = discardErr // if it could not end it, the next slice tries again
+		}
+	}
 	if err != nil {
 		return jobs.Result{}, fmt.Errorf("clean up the archive of %s: %w", s.Job.Tenant, err)
 	}
 	return result, nil
+}
+
+// discard ends the replacement if the tenant is being deleted, and returns that as a *jobs.FailedError.
+func (r *archiveRun) discard(ctx context.Context) error {
+	if r.at.Archive == nil || r.at.Archive.Replacing == nil {
+		return nil
+	}
+	tenant, err := r.CheckTenant(ctx, r.Job.Tenant)
+	if failed := (*jobs.FailedError)(nil); errors.As(err, &failed) {
+		if err := r.Archive.Discard(ctx, tenant, r.Job.Tenant, r.at.Archive.Replacing); err != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // errTimeUp ends a slice whose time is up. All is saved.

@@ -576,6 +576,50 @@ func TestACleanupOfTheArchiveWaitsForAnEarlierOne(t *testing.T) {
 	w.wantArchiveCount("after it", job, 150)
 }
 
+// A tenant is deleted while a worker stores a part. Nothing of it is left, and a kept archive is as it was.
+func TestACleanupOfTheArchiveLeavesNothingOfADeletedTenant(t *testing.T) {
+	for _, kept := range []bool{false, true} {
+		for at := 1; at <= 2; at++ { // a part and its ids are two files
+			w := newWorld(t)
+			job := w.cleanTwoParts(byParts["a user"])
+			files := 0
+			w.blobs.created = func(string) {
+				if files++; files == at {
+					w.Owner.Status, w.Owner.KeepArchive = audit.TenantDeleting, kept
+					if !kept {
+						w.removeArchive()
+					}
+				}
+			}
+			w.Work()
+			if got := w.Job(job); got.State != jobs.StateFailed || files != 2 {
+				t.Errorf("deleted at file %d of %d: the job is %s, want it failed", at, files, got.State)
+			}
+			if kept {
+				w.wantArchived("kept", 150, func(int) bool { return true })
+			} else if left := w.removeArchive(); len(left) > 0 {
+				t.Errorf("deleted at file %d: %q are left", at, left)
+			}
+		}
+	}
+}
+
+// removeArchive removes all files of the archive, and returns their names.
+func (w *world) removeArchive() (names []string) {
+	w.T.Helper()
+	list, err := w.blobs.List(w.T.Context(), "acme", "", "", export.MaxList)
+	for _, file := range list {
+		names = append(names, file.Key)
+		if err == nil {
+			err = w.blobs.Blobs.Delete(w.T.Context(), "acme", file.Key)
+		}
+	}
+	if err != nil {
+		w.T.Fatal(err)
+	}
+	return names
+}
+
 // A damaged part fails the cleanup, which names it. The part stays as it is.
 func TestADamagedPartFailsACleanupOfTheArchive(t *testing.T) {
 	w := newWorld(t)
