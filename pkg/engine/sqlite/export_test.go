@@ -165,7 +165,7 @@ func (db *DB) Segments(ctx context.Context) (byLevel map[int]int, others int, er
 
 // MergeAll merges the segments of level 0 as if they were due.
 func (db *DB) MergeAll(ctx context.Context) error {
-	m := &merger{db: db, kind: mergesLevel0, limits: mergeLimits{segments: 2, docs: 1 << 30}, avoid: avoided{}, conn: conn{pool: db.read}}
+	m := &merger{db: db, kind: mergesLevel0, limits: mergeLimits{segments: 2, docs: 1 << 30, bytes: 1 << 40}, avoid: avoided{}, conn: conn{pool: db.read}}
 	return errors.Join(m.session(ctx, false), m.conn.close())
 }
 
@@ -173,7 +173,7 @@ func (db *DB) MergeAll(ctx context.Context) error {
 // them itself from another number on.
 func WithMerges(segments, most, atOnce int) Option {
 	return func(db *DB) {
-		db.merges = mergeLimits{segments: segments, docs: 1 << 30, most: most, atOnce: atOnce, large: 1 << 30}
+		db.merges = mergeLimits{segments: segments, docs: 1 << 30, bytes: 1 << 40, most: most, atOnce: atOnce, large: 1 << 30}
 	}
 }
 

@@ -166,9 +166,9 @@ func (m *merger) close() error {
 // session does the merges that are due or, with erase, those of segments that have removed documents. It ends
 // early if it is requested to do other ones.
 func (m *merger) session(ctx context.Context, erase bool) error {
-	choose := m.due
+	choose, left := m.due, uint64(minFree)
 	if erase {
-		choose = m.erasable
+		choose, left = m.erasable, minFree/2 // which removals may use
 	}
 	m.pages = 0
 	if err := m.removeRest(ctx); err != nil {
@@ -187,30 +187,37 @@ func (m *merger) session(ctx context.Context, erase bool) error {
 			snapshot, err = c.snapshotOf(ctx, m.db.writer.segments, inputs)
 			return err
 		})
-		if err != nil {
+		switch {
+		case err == nil:
+		case m.avoid.add(ctx, &m.conn, inputs, err):
+			continue
+		default:
 			return err
 		}
 		if len(inputs) == 0 {
+			m.wakeNext()
 			return m.release(ctx)
 		}
-		if !erase {
-			if err := m.db.roomForMerge(ctx, inputs); err != nil {
-				return err
-			}
+		if err := m.db.roomForMerge(ctx, inputs, left); err != nil {
+			return err
 		}
-		err = m.merge(ctx, inputs, snapshot, level)
-		if m.avoid.add(inputs, err); err != nil {
+		if err := m.merge(ctx, inputs, snapshot, level); err != nil && !m.avoid.add(ctx, &m.conn, inputs, err) {
 			return err
 		}
 		if err := m.removeRest(ctx); err != nil {
 			return err
 		}
-		if m.kind == mergesLevel0 {
-			m.db.mergers[mergesOthers].wakeUp()
-		}
+		m.wakeNext()
 		if m.isRequested() {
 			return nil // the next session begins at once
 		}
+	}
+}
+
+// wakeNext wakes the merger of the segments that this one makes.
+func (m *merger) wakeNext() {
+	if m.kind == mergesLevel0 {
+		m.db.mergers[mergesOthers].wakeUp()
 	}
 }
 
@@ -223,11 +230,7 @@ func (m *merger) due(rows []segmentRow) (inputs []segmentRow, level int) {
 		}
 	}
 	if m.kind == mergesLevel0 {
-		docs := 0
-		for i := range rows {
-			docs += rows[i].Docs
-		}
-		if m.limits.due(len(rows), docs) {
+		if m.limits.due(totalOf(rows)) {
 			return m.someOfLevel0(rows), 1
 		}
 		return nil, 0
@@ -245,9 +248,13 @@ func (m *merger) due(rows []segmentRow) (inputs []segmentRow, level int) {
 	return nil, 0
 }
 
-// erasable is like due for segments that have removed documents.
+// erasable is like due for segments that have removed documents. Damaged ones come last: nobody may believe
+// that they were erased.
 func (m *merger) erasable(rows []segmentRow) (inputs []segmentRow, level int) {
 	rows = slices.DeleteFunc(rows, func(row segmentRow) bool { return row.removed == 0 })
+	if whole := m.avoid.without(slices.Clone(rows)); len(whole) > 0 {
+		rows = whole
+	}
 	switch {
 	case len(rows) == 0:
 		return nil, 0
@@ -259,18 +266,18 @@ func (m *merger) erasable(rows []segmentRow) (inputs []segmentRow, level int) {
 
 // someOfLevel0 returns the first segments, as many as are merged at once.
 func (m *merger) someOfLevel0(rows []segmentRow) []segmentRow {
-	docs := 0
+	var t total
 	for i := range rows {
-		if docs += rows[i].Docs; docs >= 2*m.limits.docs {
+		if t.add(rows[i].Docs, rows[i].Bytes); m.limits.enough(t) {
 			return rows[:i+1]
 		}
 	}
 	return rows
 }
 
-// roomForMerge returns an error if a merge would leave little space on the disk. Pages of the result are in
+// roomForMerge returns an error if a merge would leave less than some space on the disk. Pages of the result are in
 // the log first, and the segments stay until it is complete.
-func (db *DB) roomForMerge(ctx context.Context, inputs []segmentRow) error {
+func (db *DB) roomForMerge(ctx context.Context, inputs []segmentRow, left uint64) error {
 	var needed uint64
 	for i := range inputs {
 		needed += uint64(float64(inputs[i].Bytes) * float64(inputs[i].Docs-inputs[i].removed) / float64(inputs[i].Docs))
@@ -286,7 +293,7 @@ func (db *DB) roomForMerge(ctx context.Context, inputs []segmentRow) error {
 	if err != nil {
 		return err
 	}
-	if log := min(needed, checkpointPages*pageBytes); free < minFree+log+max(needed, reusable)-reusable {
+	if log := min(needed, checkpointPages*pageBytes); free < left+log+max(needed, reusable)-reusable {
 		return &audit.UnavailableError{Err: fmt.Errorf("%w: a merge of %d bytes needs more than the %d that are free", audit.ErrStorageFull, needed, free)}
 	}
 	return nil
@@ -380,6 +387,7 @@ func (db *DB) eraseTerms(ctx context.Context) (pages int, err error) {
 	db.erasingMu.Lock()
 	defer db.erasingMu.Unlock()
 	timeout := time.After(eraseWait)
+	var failed error // of one merger; the others erase what they can
 	for kind, m := range db.mergers {
 		if db.erasing[kind] == nil {
 			db.erasing[kind] = m.erase()
@@ -394,7 +402,7 @@ func (db *DB) eraseTerms(ctx context.Context) (pages int, err error) {
 			case errors.Is(result.err, errNotMerger): // that process has nothing to do soon
 				return 1, backoff.Sleep(ctx, eraseWait)
 			case result.err != nil:
-				return 0, result.err
+				failed = errors.Join(failed, result.err)
 			}
 		case <-m.ended:
 			return 0, errClosed
@@ -403,6 +411,9 @@ func (db *DB) eraseTerms(ctx context.Context) (pages int, err error) {
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}
+	}
+	if failed != nil {
+		return 0, failed
 	}
 	return pages, nil
 }

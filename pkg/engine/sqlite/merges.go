@@ -20,9 +20,10 @@ import (
 
 // mergeLimits say when segments are merged.
 type mergeLimits struct {
-	// segments and docs are what level 0 must reach to be merged.
+	// segments, docs and bytes are what level 0 must reach to be merged: one of them.
 	segments, docs int
-	// most is the number of segments of level 0 at which the writer merges the oldest itself, in the
+	bytes          int64
+	// most is the number of segments of level 0 at which the writer merges some itself, in the
 	// current transaction, because the merges in the background do not keep up.
 	most int
 	// atOnce is the number of segments of another level that become one of the next.
@@ -31,28 +32,65 @@ type mergeLimits struct {
 	large int
 }
 
-var defaultMerges = mergeLimits{segments: 64, docs: 8192, most: 256, atOnce: 8, large: 1 << 17}
+var defaultMerges = mergeLimits{segments: 64, docs: 8192, bytes: 32 << 20, most: 256, atOnce: 8, large: 1 << 17}
 
 // level0 is what the writer knows of the segments of level 0.
 type level0 struct {
-	segments    int // that there are, about
-	newSegments int // since the merger was woken
-	newDocs     int // of these
-	avoid       avoided
+	segments int   // that there are, about
+	added    total // since the merger was woken
+	avoid    avoided
 }
 
-// avoided are segments one of which is damaged, so that they cannot be merged. Searches of that one fail.
+// total is the size of some segments.
+type total struct {
+	segments, docs int
+	bytes          int64
+}
+
+// add adds a segment.
+func (t *total) add(docs int, bytes int64) {
+	t.segments++
+	t.docs += docs
+	t.bytes += bytes
+}
+
+func totalOf(rows []segmentRow) (t total) {
+	for i := range rows {
+		t.add(rows[i].Docs, rows[i].Bytes)
+	}
+	return t
+}
+
+// avoided are segments that are damaged, so that they cannot be merged. Searches of them fail.
 // Others can be stored, merged and found still.
 type avoided map[int64]bool
 
-// add adds the segments of a merge that failed with an error, if one of them is damaged.
-func (a avoided) add(inputs []segmentRow, err error) {
-	if !errors.Is(err, postings.ErrDamaged) {
-		return
+// add adds those segments of a merge that cannot be read, if it failed because of them. It adds all of them if
+// each can be read alone. It reports whether some were added that were not avoided before.
+func (a avoided) add(ctx context.Context, c *conn, inputs []segmentRow, failed error) (added bool) {
+	if !errors.Is(failed, postings.ErrDamaged) {
+		return false
 	}
-	for i := range inputs {
-		a[inputs[i].Number] = true
+	damaged := slices.DeleteFunc(slices.Clone(inputs), func(row segmentRow) bool { return c.canMerge(ctx, row) })
+	if len(damaged) == 0 {
+		damaged = inputs
 	}
+	for i := range damaged {
+		if number := damaged[i].Number; !a[number] {
+			a[number], added = true, true
+			slog.WarnContext(ctx, "a part of the full-text index cannot be merged", "segment", number, "error", failed)
+		}
+	}
+	return added
+}
+
+// canMerge reports whether a segment is not damaged, as far as a merge reads it.
+func (c *conn) canMerge(ctx context.Context, row segmentRow) bool {
+	snapshot, err := c.snapshotOf(ctx, nil, []segmentRow{row})
+	if err == nil {
+		_, err = snapshot.Merge(ctx, func(int, []byte) error { return nil })
+	}
+	return !errors.Is(err, postings.ErrDamaged)
 }
 
 // without returns the other segments.
@@ -60,15 +98,31 @@ func (a avoided) without(rows []segmentRow) []segmentRow {
 	return slices.DeleteFunc(rows, func(row segmentRow) bool { return a[row.Number] })
 }
 
-// due reports whether so many segments of level 0, with so many documents, are merged.
-func (l *mergeLimits) due(segments, docs int) bool { return segments >= l.segments || docs >= l.docs }
+// due reports whether segments of level 0 of that size are merged.
+func (l *mergeLimits) due(t total) bool {
+	return t.segments >= l.segments || t.docs >= l.docs || t.bytes >= l.bytes
+}
+
+// enough reports whether segments of level 0 of that size are enough for one merge.
+func (l *mergeLimits) enough(t total) bool { return t.docs >= 2*l.docs || t.bytes >= l.bytes }
+
+// newest returns the last of some segments of level 0, as many as the writer merges at once.
+func (l *mergeLimits) newest(rows []segmentRow) []segmentRow {
+	from := len(rows)
+	for t := (total{}); from > 0 && t.segments < l.segments && !l.enough(t); {
+		from--
+		t.add(rows[from].Docs, rows[from].Bytes)
+	}
+	return rows[from:]
+}
 
 // countLevel0 counts the segments of level 0 exactly.
 func (b *batch) countLevel0() error {
 	return b.row(context.Background(), `SELECT count(*) FROM segments WHERE state = 1 AND level = 0`, nil, []any{&b.writer.level0.segments})
 }
 
-// boundLevel0 merges the oldest segments of level 0 if there are too many.
+// boundLevel0 merges segments of level 0 if there are too many: the newest, because the background merges the
+// oldest.
 func (b *batch) boundLevel0() error {
 	l := &b.writer.level0
 	if l.segments+len(b.writer.fresh) < b.writer.merges.most+len(l.avoid) {
@@ -83,26 +137,24 @@ func (b *batch) boundLevel0() error {
 	if rows = l.avoid.without(rows); len(rows) < b.writer.merges.most {
 		return nil
 	}
-	rows = rows[:b.writer.merges.segments]
-	err = b.mergeNow(rows)
-	if l.avoid.add(rows, err); errors.Is(err, postings.ErrDamaged) {
-		slog.Warn("a part of the full-text index cannot be merged", "error", err)
+	rows = b.writer.merges.newest(rows)
+	failed, err := b.mergeNow(rows)
+	if err == nil && l.avoid.add(context.Background(), b.conn, rows, failed) {
 		return nil
 	}
-	return err
+	return errors.Join(failed, err)
 }
 
-// mergeNow merges segments of level 0 within the current transaction. After an error it has written
-// nothing.
-func (b *batch) mergeNow(rows []segmentRow) error {
+// mergeNow merges segments of level 0 within the current transaction. If that failed, it has written nothing,
+// unless it returns another error.
+func (b *batch) mergeNow(rows []segmentRow) (failed, err error) {
 	if err := b.run(`SAVEPOINT merge`); err != nil {
-		return err
+		return nil, err
 	}
-	err := b.mergeLevel0(rows)
-	if err != nil {
-		err = errors.Join(err, b.run(`ROLLBACK TO merge`))
+	if failed = b.mergeLevel0(rows); failed != nil {
+		err = b.run(`ROLLBACK TO merge`)
 	}
-	return errors.Join(err, b.run(`RELEASE merge`))
+	return failed, errors.Join(err, b.run(`RELEASE merge`))
 }
 
 func (b *batch) mergeLevel0(rows []segmentRow) error {

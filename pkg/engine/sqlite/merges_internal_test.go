@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite/postings"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
@@ -256,5 +257,103 @@ func TestAStaleMergeAndItsRemoval(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestADamagedSegmentIsErasedLast: what is removed is erased from the others, and the erasure fails after that.
+func TestADamagedSegmentIsErasedLast(t *testing.T) {
+	for name, damage := range map[string]string{
+		"its page":                  `UPDATE segment_pages SET data = CAST(substr(data, 1, 300) || x'ffffffff' || substr(data, 305) AS BLOB) WHERE id = ?`,
+		"its removed documents":     `UPDATE removed_terms SET docs = zeroblob(80) WHERE id = ?`,
+		"its page, and it is large": `UPDATE segment_pages SET data = CAST(substr(data, 1, 300) || x'ffffffff' || substr(data, 305) AS BLOB) WHERE id = ?; UPDATE segments SET level = 1`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "o.db")
+			db := openMerged(t, path)
+			ids := indexSome(t, db, 5, 20)
+			var removed []audit.EntryID
+			for i := 0; i < len(ids); i += 7 {
+				removed = append(removed, ids[i])
+			}
+			if err := db.Index().Remove(t.Context(), "acme", removed); err != nil {
+				t.Fatal(err)
+			}
+			segments, err := db.mergers[0].conn.segmentsIn(t.Context(), everything)
+			if err != nil || len(segments) != 5 {
+				t.Fatalf("there are %d segments (%v), want 5", len(segments), err)
+			}
+			damaged := segments[2].Number
+			err = db.write(t.Context(), func(b *batch) error {
+				_, err := b.link.ExecContext(t.Context(), damage, pageID(damaged, 0))
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			db = openMerged(t, path)
+			for err = nil; err == nil; {
+				var n int
+				if n, err = db.FreeSpace().Purge(t.Context(), "acme", 1000); err == nil && n == 0 {
+					t.Fatal("the erasure has ended, want an error because of the damaged segment")
+				}
+			}
+			if !errors.Is(err, postings.ErrDamaged) {
+				t.Fatalf("the erasure failed with %v, want %v", err, postings.ErrDamaged)
+			}
+			err = db.snapshot(t.Context(), func(c *conn) error {
+				segments, err = c.segmentsIn(t.Context(), everything)
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range segments {
+				if s.removed > 0 && s.Number != damaged {
+					t.Errorf("segment %d still has %d removed documents, want none", s.Number, s.removed)
+				}
+			}
+		})
+	}
+}
+
+// TestLevel0IsCountedAtOpening: an earlier process may have left many segments.
+func TestLevel0IsCountedAtOpening(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "o.db")
+	db := openMerged(t, path)
+	const n = 9
+	indexSome(t, db, n, 1)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db = openMerged(t, path)
+	err := db.write(t.Context(), func(b *batch) error {
+		if got := b.writer.level0.segments; got != n {
+			t.Errorf("the writer knows of %d segments, want %d", got, n)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestLevel0IsBoundedInBytes: documents can be large.
+func TestLevel0IsBoundedInBytes(t *testing.T) {
+	limits := defaultMerges
+	rows := make([]segmentRow, 40)
+	for i := range rows {
+		rows[i].Docs, rows[i].Bytes = 1, 1<<20
+	}
+	if got := len((&merger{limits: limits}).someOfLevel0(rows)); got != 32 {
+		t.Errorf("the merger takes %d segments of 1 MiB at once, want 32", got)
+	}
+	if got := len(limits.newest(rows)); got != 32 {
+		t.Errorf("the writer takes %d segments of 1 MiB at once, want 32", got)
+	}
+	if limits.due(totalOf(rows[:31])) || !limits.due(totalOf(rows[:32])) {
+		t.Error("a merge is due before or after 32 MiB")
 	}
 }

@@ -37,6 +37,9 @@ const (
 	// removedPart is the number of documents of which a row of removed_terms says which are removed. Its id
 	// is like that of a page.
 	removedPart = 1 << 16
+	// wholeBytes bounds the segments of level 0. Each has one page, which searches and merges read as a
+	// whole. Larger ones are written with many pages, as a merge does.
+	wholeBytes = 1 << 20
 	// segmentCacheBytes bounds the pages of segments that are kept in memory.
 	segmentCacheBytes = 32 << 20
 	// removedCacheBytes bounds the bitmaps that are kept in memory.
@@ -253,6 +256,10 @@ func (b *batch) flushTerms() error {
 	if err != nil {
 		return err
 	}
+	if len(page) > wholeBytes {
+		b.terms = b.terms[:0]
+		return b.insertMerged(&postings.Snapshot{Source: onlyPage(page), Segments: []postings.Segment{{Info: info}}})
+	}
 	if info.Number, err = b.insertSegment(segmentInUse, mergesLevel0, &info); err != nil {
 		return err
 	}
@@ -289,18 +296,19 @@ type freshSegment struct {
 
 // keepFresh keeps the segments of a committed transaction in memory, where the next merge needs them.
 func (w *writer) keepFresh() {
+	wake := false
 	for i := range w.fresh {
 		s := &w.fresh[i]
-		if s.page == nil {
+		if s.page == nil { // the merger of level 0 wakes the one of the others
+			wake = true
 			continue
 		}
 		w.segments.pages.Put(s.number, 0, s.page)
 		w.level0.segments++
-		w.level0.newSegments++
-		w.level0.newDocs += s.docs
+		w.level0.added.add(s.docs, int64(len(s.page)))
 	}
-	if w.merges.due(w.level0.newSegments, w.level0.newDocs) {
-		w.level0.newSegments, w.level0.newDocs = 0, 0
+	if wake || w.merges.due(w.level0.added) {
+		w.level0.added = total{}
 		select {
 		case w.level0Full <- struct{}{}:
 		default: // the merger knows already

@@ -631,3 +631,36 @@ func TestAPurgedKeyIsUsedAgain(t *testing.T) {
 	checkTerms(t, db)
 	wantFoundAll(t, db, "globex", n)
 }
+
+// TestLargeSegmentsHaveManyPages: the tokens of a few large entries are not one page.
+func TestLargeSegmentsHaveManyPages(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "o.db")
+	db := openAt(t, path)
+	const n = 40
+	entries := newCorpus().entries("acme", n)
+	random := rand.New(rand.NewPCG(5, 6))
+	for i := range entries {
+		var words strings.Builder
+		for range 4000 {
+			fmt.Fprintf(&words, "%x ", random.Uint64())
+		}
+		entries[i].Message = "everywhere " + words.String()
+	}
+	storeIndexed(t, db, "acme", entries)
+	checkTerms(t, db)
+	wantFound(t, db, "acme", "everywhere", n)
+	if err := db.Index().Remove(t.Context(), "acme", idsOf(entries[:n/2])); err != nil {
+		t.Fatal(err)
+	}
+	wantFound(t, db, "acme", "everywhere", n/2)
+	purgeStore(t, "free space", db.FreeSpace(), "acme", 1<<30)
+	checkTerms(t, db)
+	wantFound(t, db, "acme", "everywhere", n/2)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if bytes := selectInt(t, path, `SELECT max(length(data)) FROM segment_pages`); bytes > 1<<20 {
+		t.Errorf("a page has %d bytes, want at most 1 MiB", bytes)
+	}
+	checkFile(t, path)
+}

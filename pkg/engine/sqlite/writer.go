@@ -162,6 +162,9 @@ func (w *writer) prepare(ctx context.Context) error {
 	if err := w.migrateRows(ctx, "rebuild the full-text index", (*batch).rebuildTerms); err != nil {
 		return err
 	}
+	if err := (&batch{conn: &w.conn, writer: w}).countLevel0(); err != nil {
+		return err
+	}
 	w.eraseLogSoon() // an earlier process may have been killed before it did
 	return w.raiseLastMessage(ctx)
 }
