@@ -25,6 +25,15 @@ const (
 	mergeRetry = 5 * time.Second
 )
 
+// prolongAfter is after how much reading a merge of a shared file prolongs its lease, if it has not written
+// meanwhile.
+const prolongAfter = mergeLease / 6
+
+// stepRetries are the delays between attempts of a step, if other processes write to a shared file all the time.
+var stepRetries = backoff.Policy{First: 50 * time.Millisecond, Max: time.Second, Jitter: backoff.EqualJitter}
+
+const maxStepTries = 5
+
 // mergeErrors are the delays after merges that failed.
 var mergeErrors = backoff.Policy{First: time.Second, Max: time.Minute, Jitter: backoff.EqualJitter}
 
@@ -38,7 +47,8 @@ type merger struct {
 	wake   chan struct{} // a merge may be due
 	ended  chan struct{}
 	avoid  avoided
-	pages  int // that the current session has written and removed
+	pages  int       // that the current session has written and removed
+	heldAt time.Time // the last step
 
 	mu       sync.Mutex
 	requests []chan erased // to merge the segments that have removed documents
@@ -301,12 +311,16 @@ func (db *DB) roomForMerge(ctx context.Context, inputs []segmentRow, left uint64
 
 // step does one operation of a merge, unless another process merges meanwhile.
 func (m *merger) step(ctx context.Context, do func(b *batch, parts int) error) error {
-	return m.db.backgroundStep(ctx, workMerge, func(b *batch, parts int) error {
-		if err := m.hold(b); err != nil {
-			return err
-		}
-		return do(b, parts)
+	err := stepRetries.Retry(ctx, maxStepTries, isBusy, func() error {
+		return m.db.backgroundStep(ctx, workMerge, func(b *batch, parts int) error {
+			if err := m.hold(b); err != nil {
+				return err
+			}
+			return do(b, parts)
+		})
 	})
+	m.heldAt = time.Now()
+	return err
 }
 
 // hold takes the lease of a shared file, or prolongs it.

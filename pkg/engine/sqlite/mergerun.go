@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/bits"
 	"slices"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite/postings"
 )
@@ -75,11 +76,12 @@ func (r *mergeRun) run(snapshot *postings.Snapshot) error {
 		return err
 	}
 	r.output.Number = number
-	snapshot.Source = segmentPages{&r.conn}
+	snapshot.Source = heldPages{segmentPages{&r.conn}, r}
 	if r.kind == mergesOthers {
 		snapshot.Cache = nil // large segments would fill it
 	}
 	info, err := snapshot.Merge(r.ctx, r.add)
+	snapshot.Source = segmentPages{&r.conn} // from now on the writer reads
 	if errors.Is(err, postings.ErrDamaged) {
 		if used, usedErr := r.conn.inUse(r.ctx, r.inputs); usedErr != nil || !used {
 			return cmp.Or(usedErr, errReplaced) // their pages are gone
@@ -96,6 +98,24 @@ func (r *mergeRun) run(snapshot *postings.Snapshot) error {
 		err = r.finish(snapshot)
 	}
 	return err
+}
+
+// heldPages are the pages of the inputs of a merge that may read for long without writing, if most documents
+// are removed. It implements postings.Source.
+type heldPages struct {
+	segmentPages
+	run *mergeRun
+}
+
+// Page implements postings.Source. It prolongs the lease of a shared file if that is necessary.
+func (p heldPages) Page(ctx context.Context, segment int64, page int) ([]byte, error) {
+	if p.run.db.shared && time.Since(p.run.heldAt) > prolongAfter {
+		err := p.run.step(ctx, func(b *batch, _ int) error { return b.stillUnfinished(p.run.output.Number) })
+		if err != nil {
+			return nil, err
+		}
+	}
+	return p.segmentPages.Page(ctx, segment, page)
 }
 
 // add stores a page of the output soon.

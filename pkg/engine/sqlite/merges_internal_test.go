@@ -357,3 +357,32 @@ func TestLevel0IsBoundedInBytes(t *testing.T) {
 		t.Error("a merge is due before or after 32 MiB")
 	}
 }
+
+// TestAMergeThatReadsForLongKeepsItsLease: it writes nothing while it reads removed documents.
+func TestAMergeThatReadsForLongKeepsItsLease(t *testing.T) {
+	ctx := t.Context()
+	db := openMerged(t, filepath.Join(t.TempDir(), "o.db"), WithSharedFile())
+	indexSome(t, db, 3, 1)
+	run := newRun(t, db)
+	pages := heldPages{segmentPages{&run.conn}, run}
+	for _, step := range []struct {
+		since time.Duration
+		want  bool
+	}{{0, false}, {mergeLease / 2, true}} {
+		err := db.write(ctx, func(b *batch) error {
+			_, err := b.exec(`UPDATE segment_mergers SET expires = 1`)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		run.heldAt = time.Now().Add(-step.since)
+		if _, err := pages.Page(ctx, run.inputs[0].Number, 0); err != nil {
+			t.Fatal(err)
+		}
+		expires, err := run.conn.int64(ctx, `SELECT expires FROM segment_mergers WHERE kind = ?`, run.kind)
+		if err != nil || (expires > 1) != step.want {
+			t.Errorf("%v after the last step: the lease expires at %d (%v), want that it was prolonged: %t", step.since, expires, err, step.want)
+		}
+	}
+}

@@ -2,6 +2,8 @@ package sqlite
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite/postings"
 )
@@ -85,13 +87,17 @@ func (b *batch) rebuildAfter(ctx context.Context, after indexedKey) (last indexe
 			t = newTokenizer(at.tenant)
 		}
 		err := docs.each(ctx, `SELECT `+entryColumns+` FROM entries e`+joinDocs+`WHERE e.tenant = ? AND e.key = ?`, []any{at.tenant, at.key}, func() (bool, error) {
-			e, err := docs.entry(ctx)
-			if err != nil {
+			doc, err := docs.document(ctx)
+			if err != nil && !errors.Is(err, errBadDocs) {
 				return false, err
 			}
-			row, err := t.indexRow(&e)
-			if err != nil {
-				return false, err
+			var row indexRow
+			if err == nil {
+				row, err = docs.tokens(&t, doc)
+			}
+			if err != nil { // the error could quote content
+				slog.WarnContext(ctx, "an entry cannot be found by its words, because its document is damaged", "key", at.key)
+				return true, nil
 			}
 			bytes += len(row.doc.Sequence) + len(row.doc.Set)
 			rows, read = append(rows, row), append(read, at.key)
@@ -115,6 +121,15 @@ func (b *batch) rebuildAfter(ctx context.Context, after indexedKey) (last indexe
 		return last, err
 	}
 	return last, b.insertMerged(&postings.Snapshot{Source: onlyPage(page), Segments: []postings.Segment{{Info: info}}})
+}
+
+// tokens returns the tokens of the current row, which has the document.
+func (r *docReader) tokens(t *tokenizer, doc []byte) (indexRow, error) {
+	e, err := r.parse(doc)
+	if err != nil {
+		return indexRow{}, err
+	}
+	return t.indexRow(&e)
 }
 
 func (b *batch) indexedAfter(ctx context.Context, after indexedKey) (keys []indexedKey, err error) {

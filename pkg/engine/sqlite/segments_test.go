@@ -647,6 +647,9 @@ func TestLargeSegmentsHaveManyPages(t *testing.T) {
 		entries[i].Message = "everywhere " + words.String()
 	}
 	storeIndexed(t, db, "acme", entries)
+	if bytes := selectInt(t, path, `SELECT max(length(data)) FROM segment_pages`); bytes > 1<<20 {
+		t.Errorf("a page has %d bytes, want at most 1 MiB", bytes)
+	}
 	checkTerms(t, db)
 	wantFound(t, db, "acme", "everywhere", n)
 	if err := db.Index().Remove(t.Context(), "acme", idsOf(entries[:n/2])); err != nil {
@@ -659,8 +662,25 @@ func TestLargeSegmentsHaveManyPages(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if bytes := selectInt(t, path, `SELECT max(length(data)) FROM segment_pages`); bytes > 1<<20 {
-		t.Errorf("a page has %d bytes, want at most 1 MiB", bytes)
-	}
 	checkFile(t, path)
+}
+
+// TestADamagedOlderDocument: the file opens, and the other entries are found.
+func TestADamagedOlderDocument(t *testing.T) {
+	older := filepath.Join(t.TempDir(), "older.db")
+	entries := newCorpus().entries("acme", 500)
+	for i := range entries {
+		entries[i].Message += " everywhere"
+	}
+	writeFTS5File(t, older, map[audit.TenantID][]audit.Entry{"acme": entries})
+	block := selectInt(t, older, `SELECT min(number) FROM doc_blocks`)
+	lost := int(selectInt(t, older, fmt.Sprintf(`SELECT count(*) FROM entries WHERE block = %d`, block)))
+	if lost == 0 || lost == len(entries) {
+		t.Fatalf("the block has %d of %d entries, want some", lost, len(entries))
+	}
+	execSQL(t, older, fmt.Sprintf(`UPDATE doc_blocks SET docs = x'00' WHERE number = %d`, block))
+	db := openAt(t, older)
+	if got, want := countWord(t, db, "acme", "everywhere"), len(entries)-lost; got != want {
+		t.Errorf("found %d entries, want the %d of other blocks", got, want)
+	}
 }
