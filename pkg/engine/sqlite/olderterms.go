@@ -87,15 +87,11 @@ func (b *batch) rebuildAfter(ctx context.Context, after indexedKey) (last indexe
 			t = newTokenizer(at.tenant)
 		}
 		err := docs.each(ctx, `SELECT `+entryColumns+` FROM entries e`+joinDocs+`WHERE e.tenant = ? AND e.key = ?`, []any{at.tenant, at.key}, func() (bool, error) {
-			doc, err := docs.document(ctx)
-			if err != nil && !errors.Is(err, errBadDocs) {
+			row, readable, err := docs.tokens(ctx, &t)
+			if err != nil {
 				return false, err
 			}
-			var row indexRow
-			if err == nil {
-				row, err = docs.tokens(&t, doc)
-			}
-			if err != nil { // the error could quote content
+			if !readable { // an error could quote content
 				slog.WarnContext(ctx, "an entry cannot be found by its words, because its document is damaged", "key", at.key)
 				return true, nil
 			}
@@ -123,13 +119,20 @@ func (b *batch) rebuildAfter(ctx context.Context, after indexedKey) (last indexe
 	return last, b.insertMerged(&postings.Snapshot{Source: onlyPage(page), Segments: []postings.Segment{{Info: info}}})
 }
 
-// tokens returns the tokens of the current row, which has the document.
-func (r *docReader) tokens(t *tokenizer, doc []byte) (indexRow, error) {
-	e, err := r.parse(doc)
-	if err != nil {
-		return indexRow{}, err
+// tokens returns the tokens of the current row, unless its document is damaged.
+func (r *docReader) tokens(ctx context.Context, t *tokenizer) (row indexRow, readable bool, err error) {
+	doc, err := r.document(ctx)
+	switch {
+	case errors.Is(err, errBadDocs):
+		return indexRow{}, false, nil
+	case err != nil:
+		return indexRow{}, false, err
 	}
-	return t.indexRow(&e)
+	e, err := r.parse(doc)
+	if err == nil {
+		row, err = t.indexRow(&e)
+	}
+	return row, err == nil, nil
 }
 
 func (b *batch) indexedAfter(ctx context.Context, after indexedKey) (keys []indexedKey, err error) {
