@@ -262,17 +262,16 @@ func TestRecordsOfAnEarlierVersion(t *testing.T) {
 
 // gate stops a process before its n-th command, counted from 1.
 type gate struct {
+	*enginetest.Stop
 	mu      sync.Mutex
 	armed   bool
 	at, n   int
 	killed  bool   // the process ends instead of the command
 	command string // at which it stopped
-	reached chan struct{}
-	resume  chan struct{}
 }
 
 func newGate(at int) *gate {
-	return &gate{at: at, reached: make(chan struct{}), resume: make(chan struct{})}
+	return &gate{Stop: enginetest.NewStop(), at: at}
 }
 
 func (g *gate) monitor() *event.CommandMonitor {
@@ -290,8 +289,7 @@ func (g *gate) monitor() *event.CommandMonitor {
 		}
 		g.mu.Unlock()
 		if stop {
-			close(g.reached)
-			<-g.resume
+			g.Here()
 			if g.killed {
 				runtime.Goexit()
 			}
@@ -299,28 +297,12 @@ func (g *gate) monitor() *event.CommandMonitor {
 	}}
 }
 
-// whileStopped runs call until the gate stops it, then between, then the rest of call. It reports
-// whether the gate stopped it.
+// whileStopped arms the gate for a call; see enginetest.Stop.While.
 func (g *gate) whileStopped(call, between func()) bool {
 	g.mu.Lock()
 	g.armed = true
 	g.mu.Unlock()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		call()
-	}()
-	select {
-	case <-done:
-		return false
-	case <-g.reached:
-	}
-	func() {
-		defer close(g.resume) // also if the test ends here
-		between()
-	}()
-	<-done
-	return true
+	return g.While(call, between)
 }
 
 // maxCommands is more than one call sends.

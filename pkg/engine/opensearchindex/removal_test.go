@@ -102,15 +102,15 @@ func TestEmptyIndexesOfPastMonthsAreRemoved(t *testing.T) {
 
 // httpGate stops a process before its n-th request, counted from 1.
 type httpGate struct {
-	mu              sync.Mutex
-	at, n           int
-	killed          bool // all requests from then on are cut
-	request         string
-	reached, resume chan struct{}
+	*enginetest.Stop
+	mu      sync.Mutex
+	at, n   int
+	killed  bool // all requests from then on are cut
+	request string
 }
 
 func newHTTPGate(at int) *httpGate {
-	return &httpGate{at: at, reached: make(chan struct{}), resume: make(chan struct{})}
+	return &httpGate{Stop: enginetest.NewStop(), at: at}
 }
 
 func (g *httpGate) choose(r *http.Request) enginetest.HTTPFault {
@@ -122,8 +122,7 @@ func (g *httpGate) choose(r *http.Request) enginetest.HTTPFault {
 	}
 	g.mu.Unlock()
 	if stop {
-		close(g.reached)
-		<-g.resume
+		g.Here()
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -131,26 +130,6 @@ func (g *httpGate) choose(r *http.Request) enginetest.HTTPFault {
 		return enginetest.Cut()
 	}
 	return nil
-}
-
-// whileStopped runs call until the gate stops it, then between, then the rest of call.
-func (g *httpGate) whileStopped(call, between func()) (stopped bool) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		call()
-	}()
-	select {
-	case <-done:
-		return false
-	case <-g.reached:
-	}
-	func() {
-		defer close(g.resume) // also if the test ends here
-		between()
-	}()
-	<-done
-	return true
 }
 
 // maxRequests is more than one removal sends.
@@ -207,7 +186,7 @@ func TestNoOrderOfRemovalsAndWritersLosesAnEntry(t *testing.T) {
 					g := newHTTPGate(at)
 					proxy.Inject(g.choose)
 					x := open(t, proxy.URL(), w.prefix, daysLater, brief)
-					stopped := g.whileStopped(func() { _, _ = x.RemoveEmptyIndexes(t.Context()) }, func() {
+					stopped := g.While(func() { _, _ = x.RemoveEmptyIndexes(t.Context()) }, func() {
 						for _, step := range steps {
 							step(w)
 						}

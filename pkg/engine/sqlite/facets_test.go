@@ -151,7 +151,7 @@ func drawFilter(t *rapid.T) (audit.Filter, func(*audit.Entry) bool) {
 	case 1:
 		equals(audit.FieldSeverity, "ERROR")
 	case 2:
-		equals(audit.FieldUserID, "user-3", "user-4") // by the full-text table
+		equals(audit.FieldUserID, "user-3", "user-4") // by the full-text index
 	case 3:
 		equals(audit.FieldSubmittedBy, "key:1")
 	}
