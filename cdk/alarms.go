@@ -40,6 +40,9 @@ func alarms(d *deployment) []alarm {
 const (
 	lateAge = 60   // what an entry may take from its acceptance until it is found, and until subscribers get it
 	jobAge  = 3600 // of a job's message, which may wait for slices of other jobs
+	// archiveAge is that of a message for the archive. The months of all tenants end at the same time, and a slice
+	// takes up to four minutes.
+	archiveAge = 12 * 3600
 )
 
 // maxDepth is how many messages may wait. One message has up to 60 KB of entries.
@@ -55,8 +58,11 @@ func queueAlarms(d *deployment) []alarm {
 		name := manifest.CamelCase(string(q.Name))
 		age, depth, dead := base, base, base
 		age.id, age.metric, age.heading, age.above, age.promise = name+"Age", "ApproximateAgeOfOldestMessage", "A queue's oldest message is old", lateAge, true
-		if q.Name == manifest.QueueJobs {
+		switch q.Name {
+		case manifest.QueueJobs:
 			age.above, age.promise = jobAge, false
+		case manifest.QueueArchive:
+			age.above, age.promise = archiveAge, false
 		}
 		depth.id, depth.metric, depth.heading, depth.above = name+"Depth", "ApproximateNumberOfMessagesVisible", "A queue is deep", maxDepth
 		dead.id, dead.metric, dead.heading, dead.promise = name+"DeadLetters", "ApproximateNumberOfMessagesVisible", "There are dead letters", true
@@ -130,6 +136,8 @@ func metricAlarms() []alarm {
 		a.statistic, a.above, a.of, a.last = "p99", lateAge, 3, 5
 		return a
 	}
+	failedDays := own("DaysFailing", "Days are not checked", metrics.ServiceJobs, metrics.FailedDays, 3600) // a day comes again after an hour
+	failedDays.of, failedDays.last = 3, 3
 	keyless := promised(own("KeysMissing", "Values cannot be encrypted", metrics.ServiceAccept, metrics.Unencrypted, 300))
 	keyless.of, keyless.last = 2, 3 // a process asks a failing key once in two seconds
 	return []alarm{
@@ -137,7 +145,10 @@ func metricAlarms() []alarm {
 		late("SearchableLate", "Entries are found late", "index-logs", metrics.SearchableAfter),
 		late("DeliveredLate", "Subscribers get entries late", "stream-logs", metrics.DeliveredAfter),
 		promised(own("IndexGaps", "The index lacked entries", "reconcile-index", metrics.Repaired, 900)),
+		promised(own("OnlyIndexed", "Only the index has entries", "reconcile-index", metrics.Kept, 900)),
 		promised(own("ArrivalGaps", "The arrival log lacked entries", "reconcile-arrivals", metrics.Repaired, 900)),
+		own("JobsFailing", "A job fails again and again", metrics.ServiceJobs, metrics.FailingJobs, 900),
+		failedDays,
 		own("ExpiredEntries", "Accepted entries ended before they were stored", "persist-logs", metrics.Expired, 300),
 		own("IdentityConflicts", "An identity was used twice", "persist-logs", metrics.IdentityConflicts, 300),
 		own("UnreadableValues", "Encrypted values were altered", metrics.ServiceReveal, metrics.UnreadableValues, 300),

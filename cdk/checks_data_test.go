@@ -33,6 +33,7 @@ func dataChecks() []check {
 			with("AWS::S3::Bucket", "PublicAccessBlockConfiguration.BlockPublicPolicy", false), without("AWS::S3::Bucket", "LifecycleConfiguration"),
 			without("AWS::S3::Bucket", "ObjectLockConfiguration"), removed("AWS::S3::Bucket"), with("AWS::S3::Bucket", "ObjectLockEnabled", false),
 			with("AWS::S3::Bucket", "LifecycleConfiguration.Rules.0.Status", "Disabled"),
+			with("AWS::S3::Bucket", "LifecycleConfiguration.Rules.0.AbortIncompleteMultipartUpload.DaysAfterInitiation", 1.0),
 		}},
 		{"search domain", searchFaults, []mutation{
 			with("AWS::OpenSearchService::Domain", "EncryptionAtRestOptions.Enabled", false), with("AWS::OpenSearchService::Domain", "NodeToNodeEncryptionOptions.Enabled", false),
@@ -189,6 +190,7 @@ func bucketFaults(e environment) []string {
 			f.want(bucket, "PublicAccessBlockConfiguration."+block, "true")
 		}
 		f.want(bucket, "LifecycleConfiguration.Rules.0.Status", "Enabled")
+		f.want(bucket, "LifecycleConfiguration.Rules.0.AbortIncompleteMultipartUpload.DaysAfterInitiation", strconv.Itoa(manifest.UploadDays))
 		if name == "exports" {
 			f.want(bucket, "LifecycleConfiguration.Rules.0.ExpirationInDays", strconv.Itoa(manifest.ExportBucketDays))
 		}

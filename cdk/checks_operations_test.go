@@ -17,7 +17,8 @@ func operationChecks() []check {
 	return []check{
 		{"alarms", alarmFaults, []mutation{
 			removed(alarm), with(alarm, "Dimensions", []any{}), withoutAlarmOn(metrics.Unencrypted), withoutAlarmOn(metrics.UnreadableValues),
-			withoutAlarmOn(metrics.IdentityConflicts), withoutAlarmOn(metrics.Expired), withoutAlarmOn(metrics.Repaired), withoutAlarmOn("5XXError"),
+			withoutAlarmOn(metrics.IdentityConflicts), withoutAlarmOn(metrics.Expired), withoutAlarmOn(metrics.Repaired), withoutAlarmOn(metrics.Kept), withoutAlarmOn("5XXError"),
+			withoutAlarmOn(metrics.FailingJobs), withoutAlarmOn(metrics.FailedDays), alarmOn(metrics.FailedDays, "Period", 60.0),
 			withoutAlarmOn("FreeStorageSpace"), withoutAlarmOn("Errors"), withoutAlarmOn("Invocations"),
 			alarmOn("Invocations", "TreatMissingData", "notBreaching"), alarmOn("Invocations", "Period", 60.0), alarmOn("5XXError", "Threshold", 0.5), alarmOn(metrics.Repaired, "Statistic", "Minimum"),
 		}},
@@ -58,8 +59,11 @@ func alarmFaults(e environment) []string {
 	}
 	for _, q := range e.queues {
 		age := "60"
-		if q.Name == manifest.QueueJobs {
+		switch q.Name {
+		case manifest.QueueJobs:
 			age = "3600"
+		case manifest.QueueArchive:
+			age = "43200"
 		}
 		above("ApproximateAgeOfOldestMessage", e.name(string(q.Name)), age, "Maximum")
 		above("ApproximateNumberOfMessagesVisible", e.name(string(q.Name)), "100000", "Maximum")
@@ -73,6 +77,13 @@ func alarmFaults(e environment) []string {
 	}
 	above(metrics.Repaired, "reconcile-index", "0", "Sum")
 	above(metrics.Repaired, "reconcile-arrivals", "0", "Sum")
+	above(metrics.Kept, "reconcile-index", "0", "Sum")
+	above(metrics.FailingJobs, metrics.ServiceJobs, "0", "Sum")
+	above(metrics.FailedDays, metrics.ServiceJobs, "0", "Sum")
+	for _, alarm := range e.watching(metrics.FailedDays, metrics.ServiceJobs) { // a day comes again after an hour
+		f.want(alarm, "Period", "3600")
+		f.want(alarm, "DatapointsToAlarm", "3")
+	}
 	above(metrics.Expired, "persist-logs", "0", "Sum")
 	above(metrics.IdentityConflicts, "persist-logs", "0", "Sum")
 	above(metrics.UnreadableValues, metrics.ServiceReveal, "0", "Sum")
@@ -184,11 +195,21 @@ func promiseFaults(e environment) []string {
 		for _, promise := range []struct{ metric, name string }{
 			{"5XXError", manifest.BasePath + "/logs"}, {"ApproximateAgeOfOldestMessage", e.name("ingest")}, {"ApproximateAgeOfOldestMessage", e.name("index")},
 			{"ApproximateAgeOfOldestMessage", e.name("stream")}, {"ApproximateNumberOfMessagesVisible", e.name("ingest-dlq")}, {metrics.Repaired, "reconcile-index"},
-			{metrics.Repaired, "reconcile-arrivals"}, {metrics.Unencrypted, metrics.ServiceAccept}, {metrics.SearchableAfter, "index-logs"}, {metrics.DeliveredAfter, "stream-logs"},
+			{metrics.Repaired, "reconcile-arrivals"}, {metrics.Kept, "reconcile-index"}, {metrics.Unencrypted, metrics.ServiceAccept}, {metrics.SearchableAfter, "index-logs"}, {metrics.DeliveredAfter, "stream-logs"},
 		} {
 			for _, alarm := range e.watching(promise.metric, promise.name) {
 				if !strings.Contains(composite.text("AlarmRule"), `ALARM("${`+alarm.id+`}")`) {
 					f.addf("the composite alarm lacks %s, want it there", alarm.id)
+				}
+			}
+		}
+		for _, queue := range []manifest.QueueName{manifest.QueueJobs, manifest.QueueArchive} { // backlogs are a part of their work
+			for _, alarm := range e.watching("ApproximateAgeOfOldestMessage", e.name(string(queue))) {
+				if strings.Contains(composite.text("AlarmRule"), "${"+alarm.id+"}") {
+					f.addf("the composite alarm has %s, want it without", alarm.id)
+				}
+				if alarm.get("AlarmActions") == nil {
+					f.addf("%s tells nobody, want it published", alarm.id)
 				}
 			}
 		}

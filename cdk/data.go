@@ -155,19 +155,19 @@ func (s *data) addBuckets(d *deployment) {
 	// The service removes files after a week. The first rule is for those that it could not remove.
 	add(exportsBucket, func(p *awss3.BucketProps) {
 		p.LifecycleRules = &[]*awss3.LifecycleRule{{
-			Expiration: days(manifest.ExportBucketDays), NoncurrentVersionExpiration: days(1), AbortIncompleteMultipartUploadAfter: days(1),
+			Expiration: days(manifest.ExportBucketDays), NoncurrentVersionExpiration: days(1), AbortIncompleteMultipartUploadAfter: days(manifest.UploadDays),
 		}}
 	})
 	// Tombstones are small, and must outlive every backup of the database.
 	add(tombstonesBucket, func(p *awss3.BucketProps) {
-		p.LifecycleRules = &[]*awss3.LifecycleRule{{AbortIncompleteMultipartUploadAfter: days(1)}}
+		p.LifecycleRules = &[]*awss3.LifecycleRule{{AbortIncompleteMultipartUploadAfter: days(manifest.UploadDays)}}
 	})
 	// Ocelot itself removes parts of the archive whose retention is over.
 	add(archiveBucket, func(p *awss3.BucketProps) {
-		p.LifecycleRules = &[]*awss3.LifecycleRule{{NoncurrentVersionExpiration: days(30), AbortIncompleteMultipartUploadAfter: days(1)}}
+		p.LifecycleRules = &[]*awss3.LifecycleRule{{NoncurrentVersionExpiration: days(30), AbortIncompleteMultipartUploadAfter: days(manifest.UploadDays)}}
 	})
 	add("trust", func(p *awss3.BucketProps) {
-		p.LifecycleRules = &[]*awss3.LifecycleRule{{AbortIncompleteMultipartUploadAfter: days(1)}}
+		p.LifecycleRules = &[]*awss3.LifecycleRule{{AbortIncompleteMultipartUploadAfter: days(manifest.UploadDays)}}
 		if d.LockDays > 0 {
 			p.ObjectLockEnabled = truth(true)
 			p.ObjectLockDefaultRetention = awss3.ObjectLockRetention_Compliance(days(d.LockDays))

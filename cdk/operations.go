@@ -105,7 +105,8 @@ func dashboard(d *deployment) node {
 		widget("Duration, p99", "p99", durations...),
 		widget("Search: CPU and memory, %", "Maximum", search("CPUUtilization"), search("JVMMemoryPressure")),
 		widget("Search: free space, MB", "Minimum", search("FreeStorageSpace")),
-		widget("Reconciliation", "Sum", []any{metrics.Namespace, "Stored", "service", "reconcile-index"}, []any{metrics.Namespace, metrics.Repaired, "service", "reconcile-index"}, []any{metrics.Namespace, metrics.Repaired, "service", "reconcile-arrivals"}),
+		widget("Slices of jobs, and days, that fail again and again", "Sum", []any{metrics.Namespace, metrics.FailingJobs, "service", metrics.ServiceJobs}, []any{metrics.Namespace, metrics.FailedDays, "service", metrics.ServiceJobs}),
+		widget("Reconciliation", "Sum", []any{metrics.Namespace, "Stored", "service", "reconcile-index"}, []any{metrics.Namespace, metrics.Repaired, "service", "reconcile-index"}, []any{metrics.Namespace, metrics.Kept, "service", "reconcile-index"}, []any{metrics.Namespace, metrics.Repaired, "service", "reconcile-arrivals"}),
 	}
 	const columns, height = 2, 6
 	for i := range widgets {

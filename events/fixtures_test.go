@@ -68,6 +68,7 @@ const (
 	keyID                            = "00112233445566ff"
 	keySecret                        = "ocelot_c2FtcGxlLWtleS1vZi10aGUtZXZlbnRzLWZvbGRlci0"
 	itemID                           = "00112233445566778899aabbccddeeff"
+	heldItemID                       = "ffeeddccbbaa99887766554433221100"
 	purgeJob                         = "purge-gone"
 	failedJob                        = "failed-acme"
 	erasureJob                       = "erasure-acme"
@@ -97,9 +98,16 @@ func storedEntry(n byte) audit.Entry {
 	}
 }
 
-func storedText(n byte) []byte {
+func storedText(n byte) []byte { return textOf(storedEntry(n)) }
+
+// textOf returns an entry as stores keep it.
+func textOf(entry audit.Entry) []byte { return entryjson.AppendStored(nil, &entry) }
+
+// unheldEntry is the n-th entry of the samples, but of a user whom no legal hold names.
+func unheldEntry(n byte) audit.Entry {
 	entry := storedEntry(n)
-	return entryjson.AppendStored(nil, &entry)
+	entry.UserID = "bob"
+	return entry
 }
 
 func theFixtures() fixtures {
@@ -113,8 +121,10 @@ func theFixtures() fixtures {
 		Entries: []json.RawMessage{storedText(1), storedText(2)},
 		Keys: []keyFixture{{Tenant: acme, ID: keyID, Name: "samples", Secret: keySecret,
 			Permissions: []string{string(access.LogsWrite), string(access.LogsStream)}, CreatedAt: sampleTime}},
-		Quarantine: []itemFixture{{ID: itemID, Step: audit.StepIndex, Code: audit.CodeUnstorable,
-			Reason: "the index refused it", QuarantinedAt: sampleTime, Entry: storedText(3)}},
+		Quarantine: []itemFixture{
+			{ID: itemID, Step: audit.StepIndex, Code: audit.CodeUnstorable, Reason: "the index refused it", QuarantinedAt: sampleTime, Entry: textOf(unheldEntry(3))},
+			{ID: heldItemID, Step: audit.StepIndex, Code: audit.CodeUnstorable, Reason: "the index refused it", QuarantinedAt: sampleTime, Entry: storedText(4)},
+		},
 		Jobs: []jobs.Job{
 			{ID: purgeJob, Kind: jobs.KindPurgeTenant, Tenant: gone, State: jobs.StateQueued, CreatedBy: "op", CreatedAt: sampleTime, ResumeAt: sampleTime},
 			{ID: archiveJob, Kind: jobs.KindArchive, Tenant: gone, State: jobs.StateQueued, CreatedBy: audit.SubmittedByService, CreatedAt: sampleTime,

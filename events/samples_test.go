@@ -160,6 +160,7 @@ func requests() map[string]map[string]request {
 		},
 		"delete-quarantine": {
 			"discarded": {as: admin, ids: map[string]string{"id": itemID}, status: 204},
+			"held":      {as: admin, ids: map[string]string{"id": heldItemID}, status: 409},
 			"unknown":   {as: admin, ids: map[string]string{"id": strings.Repeat("f", 32)}, status: 404},
 		},
 		"delete-tenant": {
@@ -445,11 +446,14 @@ func samples(t *testing.T) []sample {
 		sample{"run-jobs", "places-compared", sqsEvent(manifest.QueueJobs, `{"v":1,"tenant":"acme","task":"reconcile_arrivals","input":[{"received":"2026-01-02T00:00:00Z","day":"2026-01-02T00:00:00Z","touches":1,"checks":0,"due":"2026-01-02T13:00:00Z"}]}`), failing()},
 		sample{"run-jobs", "pruned", sqsEvent(manifest.QueueJobs, `{"v":1,"tenant":"acme","task":"prune_arrivals","input":[{"touches":1,"checks":0,"due":"2026-01-02T13:00:00Z"}]}`), failing()},
 		sample{"run-jobs", "retained", sqsEvent(manifest.QueueJobs, `{"v":1,"tenant":"acme","task":"retain","input":[{"day":"2026-01-02T00:00:00Z","touches":1,"checks":0,"due":"2026-01-02T13:00:00Z"}]}`), failing()},
+		sample{"run-jobs", "retained-in-steps", sqsEvent(manifest.QueueJobs, `{"v":1,"tenant":"acme","task":"retain","input":[{"day":"2026-01-02T00:00:00Z","touches":1,"checks":0,"due":"2026-01-02T13:00:00Z","began":"2026-01-02T12:00:00Z","after":"019b7c5b-6400-7000-8000-000000000000","after_item":"019b7c5b-6400-7000-8000-000000000001","wake":"2026-01-07T12:00:00Z"}]}`), failing()},
 		sample{"run-jobs", "retained-again", sqsEvent(manifest.QueueJobs, `{"v":1,"tenant":"acme","task":"retain_again"}`), failing()},
 		sample{"run-jobs", "one-is-unreadable", sqsEvent(manifest.QueueJobs, "not a message"), deadLettering(failing())},
 		sample{"archive-logs", "shared-out", scheduleEvent("archive-logs"), want{Done: true}},
 		sample{"archive-logs", "not-a-schedule", otherEvent(), want{Error: "the event is not from a schedule"}},
 		sample{"run-archives", "planned", sqsEvent(manifest.QueueArchive, `{"v":1,"tenant":"acme","task":"archive","input":[{"day":"2026-01-02T00:00:00Z","touches":1,"checks":0,"due":"2026-01-02T13:00:00Z"}]}`), failing()},
+		sample{"run-archives", "planned-more", sqsEvent(manifest.QueueArchive, `{"v":1,"tenant":"acme","task":"plan_archive","input":{"until":"2026-01-02T13:00:00Z"}}`), failing()},
+		sample{"run-archives", "compared-in-steps", sqsEvent(manifest.QueueArchive, `{"v":1,"tenant":"acme","task":"archive","input":[{"day":"2026-01-02T00:00:00Z","touches":1,"checks":0,"due":"2026-01-02T13:00:00Z","after":"019b7c5b-6400-7000-8000-000000000000"}]}`), failing()},
 		sample{"run-archives", "deleted-tenant", sqsEvent(manifest.QueueArchive, `{"v":1,"tenant":"gone","job":"`+archiveJob+`","generation":0}`), failing()},
 		sample{"run-archives", "stale", sqsEvent(manifest.QueueArchive, `{"v":1,"tenant":"gone","job":"`+archiveJob+`","generation":7}`), failing()},
 		sample{"run-archives", "one-is-unreadable", sqsEvent(manifest.QueueArchive, "not a message"), deadLettering(failing())},

@@ -32,7 +32,7 @@ func TestArchivedBytes(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = files.Close() })
 	w.Worker.Runners[jobs.KindArchive] = &archive.Runner{
-		Store: w.DB.Entries(), Blobs: files, Tenants: w, Places: noPlaces{}, Recorder: w, Now: w.Clock, Random: jobtest.Random,
+		Store: w.DB.Entries(), Blobs: files, Holds: w.DB.Holds(), Tenants: w, Places: noPlaces{}, Recorder: w, Now: w.Clock, Random: jobtest.Random,
 	}
 	var bytes, rows int64
 	for month := range putCorpus(t, w, entries) {

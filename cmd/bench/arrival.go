@@ -131,7 +131,9 @@ func arrivalBatch(n, perMessage int) ([]string, error) {
 	for i := range bodies {
 		number := n*len(bodies) + i
 		a := envelope.Arrival{Received: now}
-		binary.BigEndian.PutUint64(a.Message[:], uint64(number)*0x9E3779B97F4A7C15) // in no order, as random ids
+		var random [10]byte
+		binary.BigEndian.PutUint64(random[2:], uint64(number)*0x9E3779B97F4A7C15) // in no order
+		a.Message = audit.MessageID(audit.NewEntryID(now, random))
 		for j := range perMessage {
 			a.IDs = append(a.IDs, audit.DeriveEntryID(benchTenant, now, fmt.Sprint(number, j)))
 		}

@@ -31,7 +31,7 @@ func besideKinds(quick bool) []besideKind {
 	kinds := []besideKind{
 		{"bulks of 100", 40_000, 100, loadConnections, 0.45},
 		{"bulks of 1,000", 100_000, 1000, loadConnections, 0.45},
-		{"single entries", 12_000, 1, 16, 0.5},
+		{"single entries", 40_000, 1, 16, 0.5},
 	}
 	for i := range kinds {
 		if quick {
@@ -44,7 +44,7 @@ func besideKinds(quick bool) []besideKind {
 // besideResult is one load of one side.
 type besideResult struct {
 	accepted, found float64       // entries a second, from the first request on
-	cpu             time.Duration // of the side's process for one entry
+	cpu             time.Duration // of the side's process for one entry, without its start
 	bytes           float64       // on disk for one entry
 }
 
@@ -62,16 +62,25 @@ func measureBeside(ctx context.Context, b *bench) ([]figure, error) {
 	if b.quick {
 		pairs = 1
 	}
+	starts := [...]func(context.Context) (*target, error){b.startBesideService, b.startFloor}
+	var idle [2]time.Duration
+	for side, start := range starts {
+		var err error
+		if idle[side], err = idleTime(ctx, start); err != nil {
+			return nil, fmt.Errorf("without entries: %w", err)
+		}
+	}
 	var figures []figure
 	for i, kind := range besideKinds(b.quick) {
 		requests := kind.requests()
 		var sides [2][]besideResult
 		for range pairs {
-			for side, start := range []func(context.Context) (*target, error){b.startBesideService, b.startFloor} {
+			for side, start := range starts {
 				result, err := b.loadTarget(ctx, kind, requests, start)
 				if err != nil {
 					return nil, fmt.Errorf("%s: %w", kind.name, err)
 				}
+				result.cpu -= idle[side] / time.Duration(kind.entries)
 				sides[side] = append(sides[side], result)
 			}
 		}
@@ -117,7 +126,7 @@ func (k *besideKind) figures(service, floor []besideResult, first bool) []figure
 	how := ""
 	if first {
 		how = fmt.Sprintf("`ocelot dev` against cmd/bench/floor: a server of its own over the same SQLite driver, with fsync and one index, without identities, queues and full text. "+
-			"Accept → durable → counted by GET /logs/stats, for %d tenants. Median of the ratios of neighbours. The sender shares the cores.", besideTenants)
+			"Accept → durable → counted by GET /logs/stats, for %d tenants. Median of the ratios of neighbours. The sender shares the cores. The processor time is that of the whole process, less what it takes to start with the tenants and to stop.", besideTenants)
 	}
 	name := fmt.Sprintf("embedded, %s over %d connections", k.name, k.connections)
 	return []figure{
@@ -129,6 +138,16 @@ func (k *besideKind) figures(service, floor []besideResult, first bool) []figure
 		atMost("… bytes on disk for one entry, indexes included", "%.0f", of(service, bytes), 1000, ""),
 		noBound("… of the floor", "", "%.0f", of(floor, bytes)),
 	}
+}
+
+// idleTime returns the processor time of a target that gets no entries.
+func idleTime(ctx context.Context, start func(context.Context) (*target, error)) (cpu time.Duration, err error) {
+	t, err := start(ctx)
+	if err != nil {
+		return 0, err
+	}
+	cpu, err = t.process.Stop()
+	return cpu, errors.Join(err, t.end())
 }
 
 // loadTarget sends the requests to a fresh target, until it counts all entries.

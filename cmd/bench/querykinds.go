@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -67,6 +68,8 @@ func listQueries() []namedQuery {
 			return valuesOf(search.ParamQuery, `session_id:`+sample.SessionID[:len(sample.SessionID)*2/3]+`*`)
 		}},
 		text("the beginning of every `resource_id`", "resource_id:order-*"),
+		{"the beginning of `metadata.trace`, one in 16 of a value for each entry", beginningOfTrace(1)},
+		{"the beginning of `metadata.trace`, one in 256", beginningOfTrace(2)},
 		text("`metadata.latency_ms>=495`, one in a hundred", "metadata.latency_ms>=495"),
 		text("`metadata.latency_ms>100`, four in five", "metadata.latency_ms>100"),
 		text("`has:session_id`", "has:session_id"),
@@ -79,6 +82,15 @@ func listQueries() []namedQuery {
 			return valuesOf(search.ParamQuery, "received_at>="+from.Format(time.RFC3339)+" received_at<"+from.Add(time.Hour).Format(time.RFC3339))
 		}},
 	})
+}
+
+// beginningOfTrace returns the query of traces that begin with so many digits of the sample's.
+func beginningOfTrace(digits int) func(sample *audit.Entry) url.Values {
+	return func(sample *audit.Entry) url.Values {
+		var metadata struct{ Trace string }
+		_ = json.Unmarshal(sample.Metadata, &metadata) // cannot fail: the entry was accepted
+		return valuesOf(search.ParamQuery, "metadata.trace:"+metadata.Trace[:digits]+"*")
+	}
 }
 
 func text(name, q string) namedQuery { return fixed(name, search.ParamQuery, q) }

@@ -257,9 +257,7 @@ with the entries: the bill of a month, less that of the same month without any e
 %s
 Prices are list prices of %s, %s, in `+"`pkg/cost/prices.go`"+` with their sources. Check them
 before you budget.
-Not included: %s.
-
-| part |`, scaleYears, scaleMonths, costVariants, cost.USEast1().Region, cost.USEast1().AsOf, cost.NotIncluded)
+%s| part |`, scaleYears, scaleMonths, costVariants, cost.USEast1().Region, cost.USEast1().AsOf, paragraph("Not included: "+cost.NotIncluded+"."))
 	for _, v := range m.variant {
 		fmt.Fprintf(b, " %s |", v.name)
 	}
@@ -289,6 +287,10 @@ const costVariants = `
   that are not searchable any more are removed from OpenSearch by hand.
 - **archived** is a tenant with ` + "`archive` and `searchable_days`" + `: entries leave both stores after the
   searchable time and stay in S3. See [archive](archive.md).
+
+The parts have the space that entries take, and the work of accepting, storing and indexing them.
+They lack the work when entries leave: run-archives reads each once and writes it to a file,
+retention marks and deletes it in MongoDB, and OpenSearch deletes it.
 `
 
 func withoutStores(e *cost.Estimate) (usd float64) {

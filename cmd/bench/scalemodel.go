@@ -223,7 +223,7 @@ func (m *scaleModel) mongoCommands() []command {
 		{"read an API key", a.keys, p.keys, fmt.Sprintf("the authorizer, whose decision API Gateway keeps for %s", short(manifest.AuthorizerTTL))},
 		{"reconciler: count a day, claim and note it", 4 * days, 4 * days, "a count, two notes and the tenant's record for each comparison; run-jobs makes them"},
 		{"reconciler: count a day's places, claim and note it", 5 * receipts, 5 * receipts, "two counts, two notes and the tenant's record for each comparison; run-jobs makes them"},
-		{"arrival log: prune", 5 * pruned, 5 * pruned, fmt.Sprintf("each log at least every %s: the tenant's record, the oldest segments, two notes", short(arrival.MaxPruneInterval))},
+		{"arrival log: prune", 6 * pruned, 6 * pruned, fmt.Sprintf("each log at least every %s: the tenant's record, its legal holds, the oldest segments, two notes", short(arrival.MaxPruneInterval))},
 		{"plan-jobs: list what stands still", planned, planned, fmt.Sprintf("every %s; more if there are jobs", short(every("plan-jobs")))},
 	}
 }

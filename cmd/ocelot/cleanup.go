@@ -72,8 +72,9 @@ func (c *cleanupCmd) Run(ctx context.Context, con *console) error {
 	if err := json.Unmarshal(answer, &job); err != nil {
 		return fmt.Errorf("the service's job is not as it should be: %w", err)
 	}
+	id := job.ID
 	err = con.await(ctx, "cleanup", job, func(ctx context.Context) (client.Job, error) {
-		job, answer, err = service.Job(ctx, job.ID)
+		job, answer, err = service.Job(ctx, id)
 		return job, err
 	})
 	if err != nil {

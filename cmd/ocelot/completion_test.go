@@ -34,6 +34,8 @@ func TestCompletionOfBash(t *testing.T) {
 		{[]string{"ocelot", "search", "--si"}, "--since"},
 		{[]string{"ocelot", "search", "--output", "nd"}, "ndjson"},
 		{[]string{"ocelot", "completion", "z"}, "zsh"},
+		{[]string{"ocelot", "export", "do"}, "download"},
+		{[]string{"ocelot", "export", "--format", "par"}, "parquet"},
 		{[]string{"ocelot", "help", "co"}, "cost completion"},
 		{[]string{"ocelot", "nix", "--s"}, ""},
 	} {
@@ -47,7 +49,7 @@ func TestCompletionOfBash(t *testing.T) {
 func TestCompletionHasEveryCommand(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		got := command(t.Context(), strings.NewReader(""), 0, "completion", shell)
-		for _, name := range []string{"dev", "token", "send", "search", "get", "tail", "pull", "export", "stats", "cost", "redrive"} {
+		for _, name := range []string{"dev", "token", "send", "search", "get", "tail", "pull", "export", "stats", "cost", "redrive", "requeue"} {
 			if !strings.Contains(got.out, " "+name+" ") && !strings.Contains(got.out, "\""+name+" ") {
 				t.Errorf("%s: the script lacks %s", shell, name)
 			}

@@ -31,7 +31,8 @@ import (
 const crashTenant audit.TenantID = "crash"
 
 const (
-	crashBulk = 100
+	crashEntries = 100_000
+	crashBulk    = 100
 	// crashStall is how long the service may make no progress before entries count as lost.
 	crashStall = 30 * time.Second
 )
@@ -39,7 +40,7 @@ const (
 // TestCrash kills the service with SIGKILL at random points of a load and starts
 // it again on the same folder. Whatever was acknowledged has to be there, once.
 func TestCrash(t *testing.T) {
-	entries, kills := 100_000, 12
+	entries, kills := crashEntries, 12
 	if testing.Short() {
 		entries, kills = 10_000, 3
 	}
@@ -71,6 +72,7 @@ func crash(t *testing.T, entries, kills int, arguments ...string) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	s := startCrashing(t, arguments...)
 	load := &crashLoad{service: s, entries: int64(entries)}
+	exports := &crashingExports{service: s, stored: map[string]int64{}}
 
 	ctx, cancel := load.untilItStalls(t.Context())
 	defer cancel()
@@ -88,12 +90,19 @@ func crash(t *testing.T, entries, kills int, arguments ...string) {
 			s.crash()
 		}
 		s.ready()
+		if i == kills/2 {
+			exports.start()
+		}
 	}
 	if err := group.Wait(); err != nil {
 		t.Fatalf("%v; %d entries were acknowledged, want %d", err, load.acknowledged.Load(), entries)
 	}
 	s.crash() // the queues are not empty yet
-	s.check(entries)
+	s.ready()
+	exports.await("finished", (*client.Export).Finished)
+	s.drained(entries + 2*len(exports.stored)) // with the records of their starts and ends
+	exports.crash(random, entries, kills)
+	s.check(entries, exports)
 }
 
 // sendThroughCrashes sends the entries with four clients, and kills the service at random points.
@@ -354,12 +363,12 @@ func crashEntry(n int64) string {
 		n%10, n, crashTimeOf(n).Format(time.RFC3339Nano), crashKey(n), n, n)
 }
 
-// check waits until the queues have run empty and compares what is there with
-// what was acknowledged: the entries 0 to entries-1.
-func (s *crashingService) check(entries int) {
+// check compares what is there with what was acknowledged: the entries 0 to entries-1. The start of every export and
+// its end are recorded once.
+func (s *crashingService) check(entries int, exports *crashingExports) {
 	s.t.Helper()
-	s.ready()
-	s.drained(entries)
+	records := 2 * len(exports.stored)
+	s.drained(entries + records)
 	if _, err := s.process.Stop(); err != nil { // which waits for what is left in the queues, if anything
 		s.t.Fatal(err)
 	}
@@ -370,21 +379,34 @@ func (s *crashingService) check(entries int) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if stats.Total != int64(entries) {
-		s.t.Errorf("%d entries are counted, want %d", stats.Total, entries)
+	if stats.Total != int64(entries+records) {
+		s.t.Errorf("%d entries are counted, want %d", stats.Total, entries+records)
 	}
 	want := make(map[audit.EntryID]bool, entries)
 	for n := range entries {
 		want[crashID(int64(n))] = true
 	}
-	listed := 0
-	for id := range s.list(reader) {
-		if !want[id] {
-			s.t.Fatalf("got %s again or without sending it, want each sent entry once", id)
+	listed, recorded, received := 0, map[string]int{}, make(map[audit.EntryID]time.Time, entries+records)
+	for entry := range s.list(reader) {
+		received[entry.ID] = entry.ReceivedAt
+		if entry.ResourceType == "export" {
+			recorded[entry.ResourceID+" "+entry.Action]++
+			continue
 		}
-		delete(want, id)
+		if !want[entry.ID] {
+			s.t.Fatalf("got %s again or without sending it, want each sent entry once", entry.ID)
+		}
+		delete(want, entry.ID)
 		listed++
 	}
+	for id := range exports.stored {
+		for _, action := range []string{"export.create", "export.finish"} {
+			if n := recorded[id+" "+action]; n != 1 {
+				s.t.Errorf("%s of %s is recorded %d times, want once", action, id, n)
+			}
+		}
+	}
+	exports.check(received)
 	if len(want) > 0 {
 		s.t.Errorf("%d acknowledged entries are missing of %d after %d crashes, want 0", len(want), entries, s.deaths)
 	}
@@ -422,9 +444,18 @@ func (s *crashingService) drained(entries int) {
 	}
 }
 
-// list yields the id of every entry, page by page.
-func (s *crashingService) list(reader *client.Client) func(yield func(audit.EntryID) bool) {
-	return func(yield func(audit.EntryID) bool) {
+// crashListed is what the tests read of a listed entry.
+type crashListed struct {
+	ID           audit.EntryID
+	Action       string
+	ResourceType string    `json:"resource_type"`
+	ResourceID   string    `json:"resource_id"`
+	ReceivedAt   time.Time `json:"received_at"`
+}
+
+// list yields every entry, page by page.
+func (s *crashingService) list(reader *client.Client) func(yield func(crashListed) bool) {
+	return func(yield func(crashListed) bool) {
 		query := url.Values{"limit": {"1000"}, "sort": {"timestamp"}}
 		for {
 			page, err := reader.Search(s.t.Context(), query)
@@ -432,11 +463,11 @@ func (s *crashingService) list(reader *client.Client) func(yield func(audit.Entr
 				s.t.Fatal(err)
 			}
 			for _, text := range page.Items {
-				var entry struct{ ID audit.EntryID }
+				var entry crashListed
 				if err := json.Unmarshal(text, &entry); err != nil {
 					s.t.Fatal(err)
 				}
-				if !yield(entry.ID) {
+				if !yield(entry) {
 					return
 				}
 			}

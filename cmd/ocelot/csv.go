@@ -64,10 +64,10 @@ func (c *statsCmd) csv(out io.Writer, stats client.Stats) error {
 		w.Flush()
 		return w.Error()
 	}
-	_ = w.Write(append(append([]string{}, c.GroupBy...), "count"))
+	_ = w.Write(append(append([]string{}, c.fields...), "count"))
 	for _, group := range stats.Groups {
-		cells := make([]string, 0, len(c.GroupBy)+1)
-		for _, field := range c.GroupBy {
+		cells := make([]string, 0, len(c.fields)+1)
+		for _, field := range c.fields {
 			cells = append(cells, group.Values[field])
 		}
 		_ = w.Write(append(cells, strconv.FormatInt(group.Count, 10)))

@@ -62,11 +62,9 @@ func (i *identifier) identify(line []byte) ([]byte, error) {
 		}
 		return with(line, members, map[string]string{"idempotency_key": key}), nil
 	}
-	var bits [10]byte
-	i.random(bits[:])
 	now := i.now().UTC().Truncate(time.Millisecond)
 	return with(line, members, map[string]string{
-		"id": audit.NewEntryID(now, bits).String(), "timestamp": now.Format("2006-01-02T15:04:05.000Z"),
+		"id": audit.RandomEntryID(now, i.random).String(), "timestamp": now.Format("2006-01-02T15:04:05.000Z"),
 	}), nil
 }
 

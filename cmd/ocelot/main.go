@@ -19,6 +19,7 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
 
+	"github.com/ocelot-audit/ocelot/pkg/backoff"
 	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
 )
 
@@ -40,11 +41,12 @@ type commands struct {
 	Get     getCmd     `cmd:"" help:"Print one entry with its status."`
 	Tail    tailCmd    `cmd:"" help:"Follow the live stream of entries."`
 	Pull    pullCmd    `cmd:"" help:"Copy entries in the order of their arrival, each once, for cron and agents."`
-	Export  exportCmd  `cmd:"" help:"Write entries to a file: NDJSON, JSON, CSV or Parquet."`
+	Export  exportCmd  `cmd:"" help:"Write entries to a file: NDJSON, JSON, CSV or Parquet. Administer exports."`
 	Cleanup cleanupCmd `cmd:"" help:"Remove entries before their end."`
 	Stats   statsCmd   `cmd:"" help:"Count entries by field and over time."`
 	Cost    costCmd    `cmd:"" help:"Price a workload on AWS, part by part."`
 	Redrive redriveCmd `cmd:"" help:"Move dead letters back to their queues."`
+	Requeue requeueCmd `cmd:"" help:"Store again what only the search index has."`
 	Invoke  invokeCmd  `cmd:"" help:"Run a scheduled function of a running service now."`
 
 	Tenant     tenantCmd     `cmd:"" help:"Administer tenants."`
@@ -73,6 +75,8 @@ type console struct {
 	now                      func() time.Time
 	zone                     *time.Location // of this machine
 	random                   func(b []byte)
+	// pause waits for d. It returns the context's error if the context ends first.
+	pause func(ctx context.Context, d time.Duration) error
 }
 
 // usageError is a wrong command line; the program exits with exitUsage.
@@ -95,7 +99,7 @@ func main() {
 
 func newConsole() *console {
 	c := &console{
-		in: os.Stdin, out: os.Stdout, err: os.Stderr, now: time.Now, zone: time.Local,
+		in: os.Stdin, out: os.Stdout, err: os.Stderr, now: time.Now, zone: time.Local, pause: backoff.Sleep,
 		random: func(b []byte) { _, _ = rand.Read(b) }, // never fails, see crypto/rand
 	}
 	c.outTerminal = term.IsTerminal(int(os.Stdout.Fd()))
@@ -148,6 +152,9 @@ func withQueryHint(err error, args []string) error {
 		return err
 	}
 	node := parsing.Context.Selected()
+	if node != nil && node.DefaultCmd != nil {
+		node = node.DefaultCmd
+	}
 	if node == nil || !slices.ContainsFunc(node.Positional, func(p *kong.Positional) bool { return p.Name == "query" }) {
 		return err
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/backoff"
 )
 
 // result is what a command line did.
@@ -35,6 +37,7 @@ func command(ctx context.Context, stdin io.Reader, terminalWidth int, args ...st
 		now:    func() time.Time { return testTime },
 		zone:   time.FixedZone("east", 2*60*60),
 		random: func(b []byte) { n++; b[len(b)-1] = n },
+		pause:  backoff.Sleep,
 	})
 	return result{code, out.String(), errOut.String()}
 }
@@ -110,6 +113,8 @@ func TestExitCodes(t *testing.T) {
 		{"redrive of an unknown queue", []string{"redrive", "nix"}, 2, "ingest-priority"},
 		{"redrive without a service", []string{"redrive", "--data", "/nowhere"}, 1, "/nowhere is no data folder"},
 		{"redrive in no region", []string{"redrive", "--sqs"}, 2, "AWS_REGION"},
+		{"requeue without a file", []string{"requeue", "/nowhere"}, 1, "/nowhere"},
+		{"requeue in no region", []string{"requeue", "--sqs", "-"}, 2, "AWS_REGION"},
 		{"functions in process", []string{"dev", "--functions", "x"}, 2, "--lambda"},
 		{"token without rights", []string{"token", "--tenant", "acme"}, 2, "--role"},
 		{"token without a tenant", []string{"token", "--data", unused, "--role", "admin"}, 2, "tenant"},

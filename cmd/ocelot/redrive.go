@@ -33,19 +33,32 @@ func (c *redriveCmd) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	report := func(name manifest.QueueName, moved int64) { fmt.Fprintf(con.out, "%-16s %d\n", name, moved) }
-	settings, err := config.ReadDev()
+	settings, inSQS, err := queuesOf(c.SQS)
 	if err != nil {
 		return err
 	}
-	if c.SQS || settings.Engines.NamesQueues() {
-		if settings.Engines.AWS.Region == "" {
-			return usagef("--sqs needs AWS_REGION, the region of the queues")
-		}
+	if inSQS {
 		return localcloud.RedriveSQS(ctx, settings.Engines, queues, report)
 	}
-	err = localcloud.RedriveLocal(ctx, c.Data, queues, report)
+	return withHintToStop(localcloud.RedriveLocal(ctx, c.Data, queues, report), c.Data)
+}
+
+// queuesOf reads the settings of the environment, and reports whether they or the flag --sqs name queues in SQS.
+func queuesOf(sqs bool) (settings config.Dev, inSQS bool, err error) {
+	if settings, err = config.ReadDev(); err != nil {
+		return settings, false, err
+	}
+	inSQS = sqs || settings.Engines.NamesQueues()
+	if inSQS && settings.Engines.AWS.Region == "" {
+		err = usagef("--sqs needs AWS_REGION, the region of the queues")
+	}
+	return settings, inSQS, err
+}
+
+// withHintToStop says in an error of a data folder what to do if a service has it open.
+func withHintToStop(err error, data string) error {
 	if errors.Is(err, sqlite.ErrInUse) {
-		return fmt.Errorf("%s is open in a running service: stop the service first", c.Data)
+		return fmt.Errorf("%s is open in a running service: stop the service first", data)
 	}
 	return err
 }

@@ -20,17 +20,28 @@ type statsCmd struct {
 	readFlags
 	colorFlag
 	Output      string        `short:"o" enum:"auto,table,json,csv" default:"auto" help:"table, json or csv; auto is table on a terminal, else json. csv needs either --group-by or --interval."`
-	GroupBy     []string      `placeholder:"FIELD" help:"Count by these fields, up to two, such as action,severity."`
+	GroupBy     []string      `sep:"none" placeholder:"FIELD" help:"Count by these fields, up to two, such as action,severity. A part of a metadata path in quotes can have any characters: 'metadata.\"a,b\"'."`
 	Interval    *durationFlag `placeholder:"DURATION" help:"Count over time by this interval, such as 15m, 1h, 1d or 1w. Days and weeks are those of the time zone."`
 	TimeZone    string        `placeholder:"NAME" xor:"zone" help:"Time zone of the intervals and of dates in --since and --until, such as Europe/Berlin; by default UTC."`
 	Local       bool          `xor:"zone" help:"Use the time zone of this machine."`
 	Top         int           `default:"10" help:"Number of groups, the largest first."`
 	MachineZone string        `env:"TZ" hidden:""`
+
+	fields []string // of GroupBy
 }
 
-// Validate checks the numbers.
+// Validate checks the fields and the numbers.
 func (c *statsCmd) Validate() error {
-	if len(c.GroupBy) > audit.MaxGroupBy {
+	if len(c.GroupBy) > 0 {
+		fields, err := audit.SplitFields(c.groupBy())
+		if err != nil {
+			return fmt.Errorf("--group-by %w", err)
+		}
+		for _, field := range fields {
+			c.fields = append(c.fields, string(field))
+		}
+	}
+	if len(c.fields) > audit.MaxGroupBy {
 		return fmt.Errorf("--group-by takes up to %d fields", audit.MaxGroupBy)
 	}
 	if c.Top < 1 || c.Top > audit.MaxTop {
@@ -45,6 +56,9 @@ func (c *statsCmd) Validate() error {
 	return nil
 }
 
+// groupBy returns the fields as the API takes them.
+func (c *statsCmd) groupBy() string { return strings.Join(c.GroupBy, ",") }
+
 // Run prints the counts.
 func (c *statsCmd) Run(ctx context.Context, con *console) error {
 	service, params, err := c.open(con)
@@ -52,7 +66,7 @@ func (c *statsCmd) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	if len(c.GroupBy) > 0 {
-		params.Set("group_by", strings.Join(c.GroupBy, ","))
+		params.Set("group_by", c.groupBy())
 		params.Set("top", strconv.Itoa(c.Top))
 	}
 	if c.Interval != nil {
@@ -109,7 +123,7 @@ func (c *statsCmd) table(out io.Writer, colors palette, stats client.Stats) erro
 		return err
 	}
 	if len(c.GroupBy) > 0 {
-		if err := printCounts(out, colors, c.GroupBy, groupRows(c.GroupBy, stats)); err != nil {
+		if err := printCounts(out, colors, c.fields, groupRows(c.fields, stats)); err != nil {
 			return err
 		}
 	}

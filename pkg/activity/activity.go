@@ -6,7 +6,6 @@ package activity
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -65,6 +64,29 @@ type Day struct {
 	Touches int64
 	// Checks counts the checks since the last touch that found nothing to do.
 	Checks int
+	// Claimed is until when the day was claimed last. It tells the claims of a day apart. Zero: the day was not
+	// claimed since its last check.
+	Claimed time.Time
+	// Progress and Until are those of a task. Registers do not keep them.
+	Progress
+	// Until is when the check has to come to an end, done or not. Zero: it has time.
+	Until time.Time
+}
+
+// TimeUp reports whether the check has to come to an end.
+func (d *Day) TimeUp(now time.Time) bool { return !d.Until.IsZero() && !now.Before(d.Until) }
+
+// Progress is what the steps of a check that stops and goes on leave to the next one. Zero: the check begins.
+type Progress struct {
+	// Began is when the first step began.
+	Began time.Time `json:"began,omitzero"`
+	// After is the id of the last entry that is done, and AfterItem that of the last item of the quarantine.
+	After     audit.EntryID `json:"after,omitzero"`
+	AfterItem string        `json:"after_item,omitempty"`
+	// State is what the check has found so far, in a form of its own.
+	State string `json:"state,omitempty"`
+	// Wake is when the day is due again at the latest because of what was done; zero: nothing needs that.
+	Wake time.Time `json:"wake,omitzero"`
 }
 
 // DueOnTouch returns when a touch makes the day due, which asks for a time. A day is not due for
@@ -89,9 +111,15 @@ func NextArchive(t time.Time) time.Time { return dayOf(t).Add(oneDay + ArchiveDe
 // Days returns the records, without their counts, that a touch of the receipts concerns.
 func Days(tenant audit.TenantID, receipts []Receipt) []Day {
 	var days []Day
+	type record struct {
+		work Work
+		Receipt
+	}
+	added := make(map[record]bool, 5*len(receipts))
 	add := func(work Work, r Receipt) {
-		if d := (Day{Work: work, Tenant: tenant, Receipt: r}); !slices.Contains(days, d) {
-			days = append(days, d)
+		if key := (record{work, r}); !added[key] {
+			added[key] = true
+			days = append(days, Day{Work: work, Tenant: tenant, Receipt: r})
 		}
 	}
 	for _, r := range receipts {
@@ -116,9 +144,15 @@ type Register interface {
 	TouchAll(ctx context.Context, work Work, tenant audit.TenantID, due time.Time) error
 	// DueDays returns up to limit days that are due at a time, those that wait longest first.
 	DueDays(ctx context.Context, work Work, at time.Time, limit int) ([]Day, error)
-	// DueAt returns when a day is due; zero: not before it is touched, or it is not registered.
-	DueAt(ctx context.Context, day Day) (time.Time, error)
-	// Check notes that a day was checked, unless it was touched since it was read. It stores
-	// day.Checks and when the day is due again. A zero time means: not before it is touched.
+	// Claim puts off days until a time, so that nobody else shares them out before. A day whose last claim is not
+	// day.Claimed stays as it is, because somebody else has it. So does a day that is due later, and one that is not
+	// due. A touch before or after it counts.
+	Claim(ctx context.Context, days []Day, until time.Time) error
+	// DueAt returns when a day is due, and its last claim; see Day.Claimed. A zero due means: not before the day is
+	// touched, or it is not registered.
+	DueAt(ctx context.Context, day Day) (due, claimed time.Time, err error)
+	// Check notes that a day was checked, unless it was touched since it was read, or its last claim is not
+	// day.Claimed. It stores day.Checks and when the day is due again, and ends the claim. A zero time means: not
+	// before it is touched.
 	Check(ctx context.Context, day Day, due time.Time) error
 }

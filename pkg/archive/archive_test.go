@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -118,7 +119,7 @@ func TestAnEntryThatIsStoredLongAfterItsDayWasTouchedIsArchived(t *testing.T) {
 	w.until(date(3, 1, 5))
 	e := entry(9999, date(2, 20, 0))
 	w.Put(acme, []audit.Entry{e})
-	day, err := w.DB.Activity().DueAt(t.Context(), activity.Day{Work: activity.Archive, Tenant: acme, Receipt: activity.Receipt{Day: date(2, 20, 0)}})
+	day, _, err := w.DB.Activity().DueAt(t.Context(), activity.Day{Work: activity.Archive, Tenant: acme, Receipt: activity.Receipt{Day: date(2, 20, 0)}})
 	if err != nil || !day.IsZero() {
 		t.Fatalf("the day is due at %v, %v", day, err)
 	}
@@ -164,12 +165,6 @@ func TestTwoJobsAtOnceArchiveEachEntryOnce(t *testing.T) {
 		t.Run(fmt.Sprint(at), func(t *testing.T) {
 			w := february(t)
 			w.Time = date(3, 1, 5)
-			start := func(id string) {
-				checkpoint := json.RawMessage(`{"month":"2026-02"}`)
-				if _, err := w.Service.Start(t.Context(), jobs.Job{ID: id, Kind: jobs.KindArchive, Tenant: acme, CreatedBy: "service", Checkpoint: checkpoint}); err != nil {
-					t.Fatal(err)
-				}
-			}
 			writes := 0
 			reached = false
 			w.blobs.before = func() {
@@ -179,15 +174,39 @@ func TestTwoJobsAtOnceArchiveEachEntryOnce(t *testing.T) {
 				reached = true
 				waiting := w.Messages
 				w.Messages = nil
-				start("second")
+				w.start("second")
 				w.Work()
 				w.Messages = waiting
 			}
-			start("first")
+			w.start("first")
 			w.Work()
 			w.wantArchived("at the end", []string{"2026-02"}, all)
 			if reached {
 				w.wantJobs("at the end", 2)
+			}
+		})
+	}
+}
+
+// TestJobsOfOneMonthCountTheirOwnEntries kills a job before each of its writes, and runs another one of the month. Then
+// the first continues. Both write the same entries into parts of the same numbers.
+func TestJobsOfOneMonthCountTheirOwnEntries(t *testing.T) {
+	for at, killed := 1, true; killed; at++ {
+		t.Run(fmt.Sprint(at), func(t *testing.T) {
+			w := february(t)
+			w.Time = date(3, 1, 5)
+			w.start("first")
+			w.KillAt = at
+			w.Deliver(1)
+			if killed = w.Calls >= at; !killed {
+				return
+			}
+			w.start("second")
+			w.Work()
+			w.wantArchived("at the end", []string{"2026-02"}, all)
+			w.wantJobs("at the end", 2)
+			if got, want := w.Job("first").Count+w.Job("second").Count, int64(len(w.want)); got != want {
+				t.Errorf("the jobs count %d entries, want %d", got, want)
 			}
 		})
 	}
@@ -257,27 +276,111 @@ func TestTheSettingIsTurnedOffDuringAJob(t *testing.T) {
 	w.wantArchived("off", []string{"2026-02"}, func(at time.Time) bool { return at.Day() <= 14 }) // 40 entries
 }
 
-// TestNothingIsLeftOfADeletedTenant deletes the tenant before each write of a job, with its archive.
+// TestNothingIsLeftOfADeletedTenant deletes the tenant before each write of a job, with its archive. Perhaps
+// another worker has replaced the one that writes.
 func TestNothingIsLeftOfADeletedTenant(t *testing.T) {
-	for at, reached := 1, true; reached; at++ {
-		t.Run(fmt.Sprint(at), func(t *testing.T) {
-			w := february(t)
-			writes := 0
-			reached = false
-			w.blobs.before = func() {
-				if writes++; writes != at {
-					return
+	for _, replaced := range []bool{false, true} {
+		for at, reached := 1, true; reached; at++ {
+			t.Run(fmt.Sprintf("%d %t", at, replaced), func(t *testing.T) {
+				w := february(t)
+				writes := 0
+				reached = false
+				w.blobs.before = func() {
+					if writes++; writes != at {
+						return
+					}
+					reached, w.Owner.Status = true, audit.TenantDeleting
+					if _, err := w.blobs.Purge(t.Context(), acme, 1000); err != nil {
+						t.Error(err)
+					}
+					if replaced {
+						w.failJobs()
+					}
 				}
-				reached, w.Owner.Status = true, audit.TenantDeleting
-				if _, err := w.blobs.Purge(t.Context(), acme, 1000); err != nil {
-					t.Error(err)
+				w.until(date(3, 1, 6))
+				if got := w.files("2026-02"); reached && len(got) > 0 {
+					t.Errorf("left: %v, want none", got)
 				}
-			}
-			w.until(date(3, 1, 6))
-			if got := w.files("2026-02"); reached && len(got) > 0 {
-				t.Errorf("left: %v, want none", got)
-			}
-		})
+			})
+		}
+	}
+}
+
+// TestAHoldKeepsTheArchiveOfADeletedTenant deletes the tenant before each write of a job while a legal hold stands,
+// which stops the deletion. Or the hold is set while the worker sleeps, which has just read that none stands.
+func TestAHoldKeepsTheArchiveOfADeletedTenant(t *testing.T) {
+	for _, asleep := range []bool{false, true} {
+		for at, reached := 1, true; reached; at++ {
+			t.Run(fmt.Sprintf("%d %t", at, asleep), func(t *testing.T) {
+				w := february(t)
+				w.until(date(3, 1, 6))
+				before := w.files("2026-02")
+				w.store(date(2, 14, 0), 10)
+				writes, set := 0, false
+				reached = false
+				setOnce := func() {
+					if !set {
+						set = true
+						w.hold(hold.Hold{})
+					}
+				}
+				w.blobs.before = func() {
+					if writes++; writes != at {
+						return
+					}
+					reached, w.Owner.Status = true, audit.TenantDeleting
+					if !asleep {
+						setOnce()
+						return
+					}
+					w.runner.Holds = slowHolds{w.DB.Holds(), func() {
+						setOnce()
+						w.Time = w.Time.Add(30 * time.Minute)
+					}}
+				}
+				w.until(date(3, 3, 12))
+				for _, name := range before {
+					if w.read("month=2026-02/"+name) == nil {
+						t.Errorf("%s is gone", name)
+					}
+				}
+				m, rows := w.manifest("2026-02"), int64(0)
+				for i := range m.Files {
+					rows += m.Files[i].Rows
+					if err := archive.ReadPart(t.Context(), w.blobs, acme, m.Month, &m.Files[i], func(*audit.Entry) error { return nil }); err != nil {
+						t.Error(err)
+					}
+				}
+				if rows < 80 {
+					t.Errorf("%d entries are archived, want 80 at least", rows)
+				}
+			})
+		}
+	}
+}
+
+// hold sets a legal hold.
+func (w *world) hold(h hold.Hold) {
+	w.T.Helper()
+	h.ID, h.Tenant, h.Matter, h.Reason, h.CreatedAt, h.Version = "h", acme, "m", "r", w.Time, 1
+	if err := w.DB.Holds().CreateHold(w.T.Context(), h); err != nil {
+		w.T.Fatal(err)
+	}
+}
+
+// failJobs ends the jobs that run, as another worker does that finds the tenant deleted.
+func (w *world) failJobs() {
+	w.T.Helper()
+	list, _, err := w.DB.Jobs().Jobs(w.T.Context(), acme, jobs.Unfinished(jobs.KindArchive), nil, 100)
+	errs := []error{err}
+	for i := range list {
+		job := w.Job(list[i].ID)
+		job.Generation++
+		job.State, job.FinishedAt, job.ResumeAt = jobs.StateFailed, w.Time, time.Time{}
+		errs = append(errs, w.DB.Jobs().UpdateJob(w.T.Context(), job, list[i].Generation))
+	}
+	if err := errors.Join(errs...); err != nil {
+		w.T.Fatal(err)
 	}
 }
 
@@ -372,6 +475,24 @@ func TestPartsGoAfterTheirEnd(t *testing.T) {
 	}
 }
 
+// TestPartsGoByTheSharedClock: that of the worker is a day ahead.
+func TestPartsGoByTheSharedClock(t *testing.T) {
+	w := newWorld(t)
+	w.planner.Clock = func(context.Context) (time.Time, error) { return w.Time.Add(-oneDay), nil }
+	w.Owner.Settings.RetentionDays = 30
+	w.Time = date(3, 4, 12)
+	w.store(date(3, 4, 0), largeDay)
+	w.until(date(3, 8, 0))
+	w.removeStored(date(3, 4, 0))
+	end := date(3, 5, 0).AddDate(0, 0, 44)
+	w.until(end)
+	w.wantArchived("before the end of any", []string{"2026-03"}, all)
+	w.until(end.AddDate(0, 0, 3))
+	if got, want := w.files("2026-03"), []string{"_manifest.json"}; !slices.Equal(got, want) {
+		t.Errorf("after the end: %v are left, want %v", got, want)
+	}
+}
+
 // TestFilesOfEndedPartsGoAlsoIfTheWorkerIsKilled kills it at each of its writes, before it and after it.
 func TestFilesOfEndedPartsGoAlsoIfTheWorkerIsKilled(t *testing.T) {
 	for _, after := range []bool{false, true} {
@@ -383,7 +504,7 @@ func TestFilesOfEndedPartsGoAlsoIfTheWorkerIsKilled(t *testing.T) {
 				w.store(date(3, 4, 0), largeDay)
 				w.until(date(3, 8, 0))
 				w.removeStored(date(3, 4, 0))
-				if err := (&archive.CleanedLog{Blobs: w.blobs.Blobs, Tenants: w}).Note(t.Context(), acme, []audit.EntryID{entry(0, date(3, 4, 0)).ID}); err != nil {
+				if err := (&archive.CleanedLog{Blobs: w.blobs.Blobs, Holds: w.DB.Holds(), Tenants: w, Now: w.Clock}).Note(t.Context(), acme, []audit.EntryID{entry(0, date(3, 4, 0)).ID}); err != nil {
 					t.Fatal(err)
 				}
 				w.Time = date(3, 5, 0).AddDate(0, 0, 36)
@@ -512,7 +633,7 @@ func TestAReplacedPartIsFoundAgain(t *testing.T) {
 // replaceParts removes entries from all parts of a month.
 func (w *world) replaceParts(at time.Time, goes func(*audit.Entry) bool) {
 	w.T.Helper()
-	r, ctx := &archive.Rewriter{Blobs: w.blobs, Now: w.Clock}, w.T.Context()
+	r, ctx := &archive.Rewriter{Blobs: w.blobs, Holds: w.DB.Holds(), Now: w.Clock}, w.T.Context()
 	m, err := r.Manifest(ctx, acme, at)
 	if err != nil {
 		w.T.Fatal(err)
@@ -532,6 +653,66 @@ func (w *world) replaceParts(at time.Time, goes func(*audit.Entry) bool) {
 		if done, err := r.Swap(ctx, acme, p, func(context.Context) error { return nil }); err != nil || !done {
 			w.T.Fatalf("part %d was replaced: %t, %v", n, done, err)
 		}
+	}
+}
+
+// TestAReplacementOfAnotherJobIsNotTakenForOnesOwn: a cleanup is killed before it has stored its new part, or before it
+// has removed a whole part. Another one of the same entries does the same.
+func TestAReplacementOfAnotherJobIsNotTakenForOnesOwn(t *testing.T) {
+	for name, goes := range map[string]func(*audit.Entry) bool{
+		"a part":       func(e *audit.Entry) bool { return e.UserID == "u3" },
+		"a whole part": func(*audit.Entry) bool { return true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.Time = date(3, 4, 12)
+			w.store(date(3, 4, 0), 2*maxRows)
+			w.until(date(3, 5, 12))
+			r, ctx := &archive.Rewriter{Blobs: w.blobs, Holds: w.DB.Holds(), Now: w.Clock}, t.Context()
+			m, err := r.Manifest(ctx, acme, date(3, 4, 0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			part := m.Part(m.Numbers("", time.Time{}, time.Time{})[0])
+			without := func(job string) *archive.Replacement {
+				p, err := r.Without(ctx, m, part, job, goes)
+				if err != nil {
+					t.Fatal(err)
+				}
+				p.Name(m.Next)
+				return p
+			}
+			killed, late, other := without("killed"), without("late"), without("other")
+			if err := r.Store(ctx, acme, other); err != nil {
+				t.Fatal(err)
+			}
+			may := func(context.Context) error { return nil }
+			if done, err := r.Swap(ctx, acme, other, may); err != nil || !done {
+				t.Fatalf("the part was replaced: %t, %v, want true", done, err)
+			}
+			if done, err := r.Swap(ctx, acme, late, may); err != nil || done {
+				t.Errorf("the late cleanup has replaced the part: %t, %v, want false", done, err)
+			}
+			if done, err := r.End(ctx, acme, killed); err != nil || done {
+				t.Errorf("the killed cleanup has replaced the part: %t, %v, want false", done, err)
+			}
+			for range 2 {
+				if done, err := r.Swap(ctx, acme, other, may); err != nil || !done {
+					t.Errorf("the other cleanup has replaced the part: %t, %v, want true", done, err)
+				}
+			}
+			if done, err := r.End(ctx, acme, other); err != nil || !done {
+				t.Errorf("the other cleanup has replaced the part: %t, %v, want true", done, err)
+			}
+			if m, err = r.Manifest(ctx, acme, date(3, 4, 0)); err != nil {
+				t.Fatal(err)
+			}
+			for i := range m.Files {
+				if err := archive.ReadPart(ctx, w.blobs, acme, m.Month, &m.Files[i], func(*audit.Entry) error { return nil }); err != nil {
+					t.Errorf("read %s: %v", m.Files[i].Name, err)
+				}
+			}
+		})
 	}
 }
 
@@ -565,10 +746,7 @@ func TestAPlannerThatSleptRemovesNoHeldPart(t *testing.T) {
 			return
 		}
 		set = true
-		h := hold.Hold{ID: "h", Tenant: acme, Matter: "m", Reason: "r", CreatedAt: w.Time, Version: 1}
-		if err := w.DB.Holds().CreateHold(t.Context(), h); err != nil {
-			t.Fatal(err)
-		}
+		w.hold(hold.Hold{})
 		w.Time = w.Time.Add(30 * time.Minute)
 	}}
 	w.until(lowered.AddDate(0, 0, 9))
@@ -644,7 +822,42 @@ func TestReaderTellsWhatIsArchived(t *testing.T) {
 	}
 }
 
-// TestReaderTellsOtherContentFromTheArchived: it was received after the part was begun, or a cleanup has removed
+// TestAnEntryIsArchivedWhateverTheClocksSay: the clock that accepted it is a day ahead of that of the worker that
+// archives it. A manifest that is older than last_received goes by created_at.
+func TestAnEntryIsArchivedWhateverTheClocksSay(t *testing.T) {
+	w := february(t)
+	ahead := entry(w.put, date(2, 14, 12))
+	ahead.ReceivedAt = date(3, 2, 4)
+	w.Put(acme, []audit.Entry{ahead})
+	w.until(date(3, 1, 6))
+	created := w.manifest("2026-02").Files[0].CreatedAt
+	if !created.Before(ahead.ReceivedAt) {
+		t.Fatalf("the part was begun at %s, want it before %s", created, ahead.ReceivedAt)
+	}
+	wantArchived := func(what string, receivedAt time.Time, want bool) {
+		t.Helper()
+		archived, err := (&archive.Reader{Blobs: w.blobs}).On(t.Context(), acme, date(2, 14, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := ahead
+		e.ReceivedAt = receivedAt
+		if got, err := archived.HasEntry(t.Context(), &e); err != nil || got != want {
+			t.Errorf("%s: archived %t, %v, want %t", what, got, err, want)
+		}
+	}
+	wantArchived("what was archived", ahead.ReceivedAt, true)
+	wantArchived("received later", ahead.ReceivedAt.Add(time.Millisecond), false)
+	const manifest = "month=2026-02/_manifest.json"
+	old := regexp.MustCompile(`"last_received":"[^"]*",`).ReplaceAll(w.read(manifest), nil)
+	if err := w.blobs.Put(t.Context(), acme, manifest, export.ContentOf(old, "")); err != nil {
+		t.Fatal(err)
+	}
+	wantArchived("received before an older part was begun", created, true)
+	wantArchived("received after an older part was begun", ahead.ReceivedAt, false)
+}
+
+// TestReaderTellsOtherContentFromTheArchived: it was received after all that the part has, or a cleanup has removed
 // what was archived. What was restored is what was archived.
 func TestReaderTellsOtherContentFromTheArchived(t *testing.T) {
 	w := february(t)
@@ -658,7 +871,7 @@ func TestReaderTellsOtherContentFromTheArchived(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := archive.CleanedLog{Blobs: w.blobs, Tenants: w}
+	log := archive.CleanedLog{Blobs: w.blobs, Holds: w.DB.Holds(), Tenants: w, Now: w.Clock}
 	if err := log.Note(t.Context(), acme, []audit.EntryID{ids[3], ids[5]}); err != nil {
 		t.Fatal(err)
 	}
@@ -673,17 +886,18 @@ func TestReaderTellsOtherContentFromTheArchived(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	received := func(i int) time.Time { return ids[i].Time().Add(time.Second) } // as entry has it
 	for i, test := range []struct {
 		name string
 		e    audit.Entry
 		want bool
 	}{
-		{"what was archived", audit.Entry{ReceivedAt: day.Add(oneDay)}, true},
+		{"what was archived", audit.Entry{ReceivedAt: received(0)}, true},
 		{"received after that", audit.Entry{ReceivedAt: later}, false},
 		{"received at an unknown time", audit.Entry{}, false},
-		{"received before, after a cleanup", audit.Entry{ReceivedAt: day.Add(oneDay)}, false},
-		{"restored", audit.Entry{ReceivedAt: day.Add(oneDay), RestoredUntil: until}, true},
-		{"restored after a cleanup", audit.Entry{ReceivedAt: day.Add(oneDay), RestoredUntil: until}, true},
+		{"received before, after a cleanup", audit.Entry{ReceivedAt: received(3)}, false},
+		{"restored", audit.Entry{ReceivedAt: received(4), RestoredUntil: until}, true},
+		{"restored after a cleanup", audit.Entry{ReceivedAt: received(5), RestoredUntil: until}, true},
 		{"received after that and taken for restored", audit.Entry{ReceivedAt: later, RestoredUntil: until}, false},
 	} {
 		test.e.ID = ids[i]

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
@@ -29,7 +30,9 @@ func cleanedDay(day string) string { return cleanedFolder + day + "/" }
 // CleanedLog notes which entries cleanups have removed: a restore leaves them out.
 type CleanedLog struct {
 	Blobs   Blobs
+	Holds   hold.Reader
 	Tenants Tenants
+	Now     func() time.Time
 }
 
 // Note notes that a cleanup removed entries, at most maxCleaned. Repeating it has no effect. It notes nothing
@@ -41,6 +44,19 @@ func (l *CleanedLog) Note(ctx context.Context, tenant audit.TenantID, ids []audi
 	}
 	if err != nil {
 		return fmt.Errorf("note %d removed entries of %s: %w", len(ids), tenant, err)
+	}
+	return nil
+}
+
+// Discard removes what was noted of a tenant that is being deleted, unless its archive stays or a legal hold stands.
+func (l *CleanedLog) Discard(ctx context.Context, tenant audit.Tenant, id audit.TenantID) error {
+	blobs := &timely{Blobs: l.Blobs, now: l.Now}
+	fate, err := fateOf(ctx, blobs, l.Holds, &tenant, id)
+	if err == nil && fate == archiveGoes {
+		err = removeBelow(ctx, blobs, id, cleanedFolder)
+	}
+	if err != nil {
+		return fmt.Errorf("remove what cleanups of %s noted: %w", id, err)
 	}
 	return nil
 }
@@ -75,7 +91,12 @@ func (l *CleanedLog) note(ctx context.Context, tenant audit.TenantID, ids []audi
 
 // forgetCleaned removes what is noted of a month.
 func forgetCleaned(ctx context.Context, blobs Blobs, tenant audit.TenantID, of month) error {
-	return export.EachListed(ctx, blobs.List, tenant, cleanedFolder+of.String(), func(file export.Listed) error { return blobs.Delete(ctx, tenant, file.Key) })
+	return removeBelow(ctx, blobs, tenant, cleanedFolder+of.String())
+}
+
+// removeBelow removes the files whose keys begin with a prefix.
+func removeBelow(ctx context.Context, blobs Blobs, tenant audit.TenantID, prefix string) error {
+	return export.EachListed(ctx, blobs.List, tenant, prefix, func(file export.Listed) error { return blobs.Delete(ctx, tenant, file.Key) })
 }
 
 // CleanedReader tells which entries cleanups have removed. It is asked for ids in rising order, and not

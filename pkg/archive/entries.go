@@ -93,7 +93,7 @@ func (e *Entries) IDs(ctx context.Context, after, upTo audit.EntryID, limit int)
 		if !upTo.IsZero() && bytes.Compare(id[:], upTo[:]) > 0 {
 			break
 		}
-		places = append(places, export.Archived{ID: id, CreatedAt: c.file.CreatedAt, Part: e.month.folder() + c.file.Name, Row: c.next})
+		places = append(places, export.Archived{ID: id, ReceivedUpTo: c.file.receivedUpTo(), Part: e.month.folder() + c.file.Name, Row: c.next})
 		e.after = id
 	}
 	return places, nil

@@ -94,10 +94,10 @@ type known struct {
 
 // cursor is a place in the ids of a part.
 type cursor struct {
-	last    time.Time // of the part
-	created time.Time
-	ids     packedIDs
-	next    int
+	last         time.Time // of the part
+	receivedUpTo time.Time
+	ids          packedIDs
+	next         int
 }
 
 // newKnown returns what tells which ids with from ≤ time ≤ to the parts of a manifest have.
@@ -133,8 +133,8 @@ func (k *known) has(ctx context.Context, id audit.EntryID) (bool, error) {
 	return has, err
 }
 
-// partOf reports whether a part has the id, and returns its CreatedAt.
-func (k *known) partOf(ctx context.Context, id audit.EntryID) (created time.Time, has bool, err error) {
+// partOf reports whether a part has the id, and returns its receivedUpTo.
+func (k *known) partOf(ctx context.Context, id audit.EntryID) (receivedUpTo time.Time, has bool, err error) {
 	at := id.Time()
 	k.open = slices.DeleteFunc(k.open, func(c cursor) bool { return c.last.Before(at) })
 	if len(k.files) > 0 && !k.next.After(at) {
@@ -144,7 +144,7 @@ func (k *known) partOf(ctx context.Context, id audit.EntryID) (created time.Time
 	}
 	for i := range k.open {
 		if k.open[i].has(id) {
-			return k.open[i].created, true, nil
+			return k.open[i].receivedUpTo, true, nil
 		}
 	}
 	return time.Time{}, false, nil
@@ -180,7 +180,7 @@ func (k *known) loadListed(ctx context.Context, at time.Time) error {
 			if err != nil {
 				return err
 			}
-			k.open = append(k.open, cursor{last: f.Last, created: f.CreatedAt, ids: ids.between(at, k.to)})
+			k.open = append(k.open, cursor{last: f.Last, receivedUpTo: f.receivedUpTo(), ids: ids.between(at, k.to)})
 		}
 	}
 	k.files = later
@@ -236,13 +236,13 @@ func (d *ArchivedDay) Cleaned(ctx context.Context, id audit.EntryID) (bool, erro
 	return cleaned, nil
 }
 
-// HasEntry reports whether this very entry is archived, and not one that was stored before under its id: its part
-// was begun after the service received it, and no cleanup has removed an entry with its id. A restored entry comes
-// from the archive, whatever a cleanup removed.
+// HasEntry reports whether this very entry is archived, and not one that was stored before under its id: the service
+// received it no later than all entries of its part, and no cleanup has removed an entry with its id. A restored entry
+// comes from the archive, whatever a cleanup removed.
 func (d *ArchivedDay) HasEntry(ctx context.Context, e *audit.Entry) (bool, error) {
-	created, has, err := d.known.partOf(ctx, e.ID)
+	receivedUpTo, has, err := d.known.partOf(ctx, e.ID)
 	if err == nil && has {
-		has = !e.ReceivedAt.IsZero() && !created.Before(e.ReceivedAt)
+		has = !e.ReceivedAt.IsZero() && !e.ReceivedAt.After(receivedUpTo)
 	}
 	if err == nil && has && e.RestoredUntil.IsZero() {
 		var cleaned bool

@@ -10,6 +10,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/certificate"
 	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
@@ -50,9 +51,43 @@ func (k *Keeper) Size(ctx context.Context, tenant audit.TenantID) (size certific
 	return size, nil
 }
 
-// isKept reports whether Keep was called for the tenant.
-func isKept(ctx context.Context, blobs Getter, tenant audit.TenantID) (bool, error) {
-	body, _, err := blobs.Get(ctx, tenant, keptName)
+// fate is what becomes of the archive of a tenant that is being deleted.
+type fate int
+
+const (
+	// archiveGoes: it is removed with its tenant.
+	archiveGoes fate = iota
+	// archiveKept: it outlives its tenant.
+	archiveKept
+	// archiveHeld: a legal hold stands, which stops the deletion. Nothing is removed before the hold is released and
+	// the tenant deleted again.
+	archiveHeld
+)
+
+// fateOf returns what becomes of the archive of a tenant that is being deleted. The tenant's record, which has been
+// read, may be gone. It asks the holds last. Right after it the blobs remove what the caller may remove.
+func fateOf(ctx context.Context, blobs *timely, holds hold.Reader, tenant *audit.Tenant, id audit.TenantID) (fate, error) {
+	outlives, err := isKept(ctx, blobs, tenant, id)
+	if err != nil {
+		return archiveHeld, err
+	}
+	blobs.look()
+	standing, err := holds.Standing(ctx, id)
+	switch {
+	case err != nil || len(standing) > 0:
+		return archiveHeld, err
+	case outlives:
+		return archiveKept, nil
+	}
+	return archiveGoes, nil
+}
+
+// isKept reports whether the tenant's record says that the archive is kept, or Keep was called for the tenant.
+func isKept(ctx context.Context, blobs Getter, tenant *audit.Tenant, id audit.TenantID) (bool, error) {
+	if tenant.KeepArchive {
+		return true, nil
+	}
+	body, _, err := blobs.Get(ctx, id, keptName)
 	if errors.Is(err, audit.ErrNotFound) {
 		return false, nil
 	}

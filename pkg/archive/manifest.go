@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -38,6 +39,8 @@ type Manifest struct {
 	Days []Day `json:"days"`
 	// Complete says that the whole month was archived after its end. Late entries can have come since.
 	Complete bool `json:"complete"`
+	// Removed are the parts that cleanups removed without putting another one in their place.
+	Removed []RemovedPart `json:"removed,omitempty"`
 	// Next is the least number of the next part. No part with a lower number is added any more.
 	Next      int       `json:"next"`
 	UpdatedAt time.Time `json:"updated_at"`
@@ -58,6 +61,8 @@ type File struct {
 	// is empty if there are many.
 	Severities []audit.Severity `json:"severities"`
 	Actions    []string         `json:"actions,omitempty"`
+	// LastReceived is the greatest ReceivedAt of its entries; zero: the part is older than this field.
+	LastReceived time.Time `json:"last_received,omitzero"`
 	// Content is the SHA-256 of the entries in the form in which queues have them, one after the other.
 	Content   string    `json:"entries_sha256"`
 	IDs       IDs       `json:"ids"`
@@ -65,6 +70,12 @@ type File struct {
 	Job       string    `json:"job"`        // the id of the job that wrote it
 	// DeletableAt is from when on the part can be removed if its end has come then; zero: it is not to go.
 	DeletableAt time.Time `json:"deletable_at,omitzero"`
+}
+
+// RemovedPart is a part that a cleanup removed as a whole. It tells which of several jobs did.
+type RemovedPart struct {
+	Name string `json:"name"`
+	Job  string `json:"job"` // the id of the job that removed it
 }
 
 // IDs is the file with the ids of a part: 16 bytes for each, in rising order.
@@ -87,6 +98,10 @@ type Day struct {
 	// unless it was removed before.
 	Place int64 `json:"place"`
 }
+
+// receivedUpTo returns a time: an entry that was received later is another one than that of the part with its id. It
+// goes by the clocks that accepted the entries. That of the worker, which CreatedAt is from, can be behind them.
+func (f *File) receivedUpTo() time.Time { return cmp.Or(f.LastReceived, f.CreatedAt) }
 
 // overlaps reports whether the part can have entries with from ≤ timestamp ≤ to.
 func (f *File) overlaps(from, to time.Time) bool { return !f.Last.Before(from) && !f.First.After(to) }

@@ -79,6 +79,9 @@ func (p *part) add(e audit.Entry) {
 		p.file.First = e.Timestamp
 	}
 	p.file.Last = e.Timestamp
+	if e.ReceivedAt.After(p.file.LastReceived) {
+		p.file.LastReceived = e.ReceivedAt
+	}
 	p.file.Rows++
 	p.days[e.Timestamp.Format(time.DateOnly)]++
 	p.levels[e.Severity] = true

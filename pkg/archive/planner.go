@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"slices"
 	"strings"
@@ -18,8 +19,14 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
-// maxPlanTime bounds one task. Days that it does not reach are due again when their claim ends.
-const maxPlanTime = 4 * time.Minute
+const (
+	// planTime is how long a task works before it sends itself again, and so how long the jobs and tasks of others
+	// wait for it.
+	planTime = jobs.SliceTime
+	// turns is the time over which the days of all tenants are due that wait for the same hour. Those of one tenant
+	// come together.
+	turns = time.Hour
+)
 
 // Planner looks at the days that an activity.Plan for activity.Archive shares out. It starts the jobs that
 // archive them, and removes parts after their end. Doing it twice, or at the same time, does no harm.
@@ -30,8 +37,14 @@ type Planner struct {
 	Blobs    Blobs
 	Holds    hold.Reader
 	Jobs     *jobs.Service
-	Now      func() time.Time
-	Log      *slog.Logger
+	// Continue sends the days of a task that are left when its time is up.
+	Continue func(ctx context.Context, tenant audit.TenantID, days []activity.DueDay) error
+	// Failed is that of activity.Task.
+	Failed func(ctx context.Context, tenant audit.TenantID, days int)
+	// Clock decides which parts have ended.
+	Clock jobs.Clock
+	Now   func() time.Time
+	Log   *slog.Logger
 	// LargeDay is how many entries a day has at least that does not wait for the end of its month; zero:
 	// the constant of this name.
 	LargeDay int64
@@ -39,8 +52,11 @@ type Planner struct {
 
 // Do looks at the days of one task, which are a JSON list of activity.DueDay. It is a jobs.Task.
 func (p *Planner) Do(ctx context.Context, tenant audit.TenantID, input json.RawMessage) error {
-	run := &planRun{Planner: p, manifests: map[month]*Manifest{}, wanted: map[month][]string{}, cleaned: map[month]bool{}, deadline: p.Now().Add(maxPlanTime)}
-	days := &activity.Task{Work: activity.Archive, Register: p.Register, Tenants: p.Tenants, Check: run.check, AtOnce: 1, Log: p.Log}
+	run := &planRun{Planner: p, manifests: map[month]*Manifest{}, wanted: map[month][]string{}, cleaned: map[month]bool{}}
+	days := &activity.Task{
+		Work: activity.Archive, Register: p.Register, Tenants: p.Tenants, Check: run.check, AtOnce: 1,
+		SliceTime: planTime, Continue: p.Continue, Failed: p.Failed, Now: p.Now, Log: p.Log,
+	}
 	if err := errors.Join(days.Do(ctx, tenant, input), run.start(ctx)); err != nil {
 		return fmt.Errorf("plan the archive of %s: %w", tenant, err)
 	}
@@ -54,10 +70,7 @@ type planRun struct {
 	manifests map[month]*Manifest
 	wanted    map[month][]string // the days that are to be archived, by month
 	cleaned   map[month]bool     // whether what was given up is removed
-	deadline  time.Time
 }
-
-func (r *planRun) timeUp() bool { return !r.Now().Before(r.deadline) }
 
 // manifest returns the manifest of a month, which is read once for a task.
 func (r *planRun) manifest(ctx context.Context, of month) (*Manifest, error) {
@@ -72,12 +85,9 @@ func (r *planRun) manifest(ctx context.Context, of month) (*Manifest, error) {
 }
 
 // check decides what is due on a day, and when it is due again. A day for which a job is to be started stays
-// claimed: it is looked at again when its job has worked.
+// claimed: it is looked at again when its job has worked. A day with many entries is compared in several steps.
 func (r *planRun) check(ctx context.Context, tenant *audit.Tenant, day activity.Day) (activity.Outcome, error) {
 	r.tenant = *tenant
-	if r.timeUp() {
-		return activity.Outcome{Claimed: true}, nil
-	}
 	of, now := monthOf(day.Day), r.Now()
 	m, err := r.manifest(ctx, of)
 	if err != nil {
@@ -87,23 +97,25 @@ func (r *planRun) check(ctx context.Context, tenant *audit.Tenant, day activity.
 		return r.expire(ctx, m, day)
 	}
 	if ready := settled(day.Day.Add(oneDay)); now.Before(ready) {
-		return activity.Outcome{Due: ready}, nil
+		return activity.Outcome{Due: r.turn(ready)}, nil
 	}
 	archived := m.day(day.Day)
 	if archived != nil {
 		if next := activity.NextArchive(archived.ArchivedAt); now.Before(next) { // late entries follow once a day
-			return activity.Outcome{Checks: day.Checks, Due: next}, nil
+			return activity.Outcome{Checks: day.Checks, Due: r.turn(next)}, nil
 		}
 	}
-	at := newScan(r.Store, r.Blobs, m, of, []span{{day.Day, day.Day.Add(oneDay)}}, audit.EntryID{})
-	missing, more, err := at.next(ctx, 1, r.timeUp)
+	if len(r.wanted[of]) > 0 && r.isWhole(m, of) { // the job archives it too
+		return r.want(of, day)
+	}
+	missing, after, err := r.compare(ctx, m, day)
 	switch {
 	case err != nil:
 		return activity.Outcome{}, err
-	case len(missing) == 0 && more: // the time is up
-		return activity.Outcome{Claimed: true}, nil
-	case len(missing) == 0:
+	case !missing && after.IsZero():
 		return r.expireOrFail(ctx, m, day)
+	case !missing:
+		return activity.Outcome{Stopped: true, Progress: activity.Progress{After: after}}, nil
 	}
 	if over := settled(of.end()); now.Before(over) && archived == nil {
 		entries, err := r.Store.Count(ctx, r.tenant.ID, day.Day, day.Day.Add(oneDay))
@@ -111,11 +123,44 @@ func (r *planRun) check(ctx context.Context, tenant *audit.Tenant, day activity.
 			return activity.Outcome{}, err
 		}
 		if entries < r.largeDay() {
-			return activity.Outcome{Due: over}, nil
+			return activity.Outcome{Due: r.turn(over)}, nil
 		}
 	}
+	return r.want(of, day)
+}
+
+// compare reports whether an entry of a day is not archived. If the time is up before it is known, it returns the
+// last id that was compared.
+func (r *planRun) compare(ctx context.Context, m *Manifest, day activity.Day) (missing bool, after audit.EntryID, err error) {
+	at := newScan(r.Store, r.Blobs, m, monthOf(day.Day), []span{{day.Day, day.Day.Add(oneDay)}}, day.After)
+	for {
+		ids, more, err := at.next(ctx, 1)
+		if err != nil || !more || len(ids) > 0 {
+			return len(ids) > 0, audit.EntryID{}, err
+		}
+		if !r.Now().Before(day.Until) {
+			return false, at.after, nil
+		}
+	}
+}
+
+// want has a day archived.
+func (r *planRun) want(of month, day activity.Day) (activity.Outcome, error) {
 	r.wanted[of] = append(r.wanted[of], day.Day.Format(time.DateOnly))
 	return activity.Outcome{Claimed: true}, nil
+}
+
+// isWhole reports whether the next job of a month archives all of it.
+func (r *planRun) isWhole(m *Manifest, of month) bool {
+	return !m.Complete && !r.Now().Before(settled(of.end()))
+}
+
+// turn returns when a day is due that has something to wait for until a time. Many days of many tenants wait for the
+// same hour: without their turns, a task would have one day of a tenant, and not all.
+func (r *planRun) turn(at time.Time) time.Time {
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(r.tenant.ID)) // never fails
+	return at.Add(time.Duration(sum.Sum32()) % (turns / time.Millisecond) * time.Millisecond)
 }
 
 // expireOrFail is expire for a tenant with an archive. If the manifest of the month is lost, a job is started
@@ -126,8 +171,7 @@ func (r *planRun) expireOrFail(ctx context.Context, m *Manifest, day activity.Da
 	if err != nil || !is {
 		return r.expire(ctx, m, day)
 	}
-	r.wanted[of] = append(r.wanted[of], day.Day.Format(time.DateOnly))
-	return activity.Outcome{Claimed: true}, nil
+	return r.want(of, day)
 }
 
 func (r *planRun) largeDay() int64 {
@@ -146,7 +190,7 @@ func (r *planRun) expire(ctx context.Context, m *Manifest, day activity.Day) (ac
 	if err != nil {
 		return activity.Outcome{}, err
 	}
-	again := activity.NextArchive(r.Now())
+	again := r.turn(activity.NextArchive(r.Now()))
 	if r.tenant.Settings.Archive && (removed || day.Checks == 0) && (due.IsZero() || again.Before(due)) {
 		due = again
 	}
@@ -160,11 +204,11 @@ func (r *planRun) start(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if running { // the days are due again within an hour
+		if running { // the days are due again when their claims end
 			continue
 		}
 		at := checkpoint{Month: of.String(), Days: days}
-		if m := r.manifests[of]; !m.Complete && !r.Now().Before(settled(of.end())) {
+		if r.isWhole(r.manifests[of], of) {
 			at.Days = nil
 		}
 		slices.Sort(at.Days)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/hold"
@@ -15,26 +16,32 @@ import (
 // heldInterval is how long after a look a part is looked at again that a legal hold keeps.
 const heldInterval = 7 * oneDay
 
-// maxLookAge is how old settings and holds may be by which a part is removed. A hold comes into force, and
-// longer retention is settled, 20 minutes after it was set.
-const maxLookAge = 5 * time.Minute
-
-// timely are Blobs that replace nothing if the last look at settings and holds is too long ago: the worker
-// slept since then. That is an audit.ErrConflict, after which update looks again.
+// timely are Blobs that replace and delete nothing if the last look at settings and holds is old: the worker slept
+// since then. That is an audit.ErrConflict, after which update, or the next slice, looks again.
 type timely struct {
 	Blobs
-	now      func() time.Time
-	lookedAt time.Time
+	now    func() time.Time
+	looked activity.Look
 }
 
-// look notes the time of a look, by the wall clock: the other one can stand still while a process sleeps.
-func (t *timely) look() { t.lookedAt = t.now().Round(0) }
+// look notes that settings and holds are read now.
+func (t *timely) look() { t.looked = activity.NewLook(t.now()) }
+
+// errOldLook says that settings and holds have to be read again.
+var errOldLook = fmt.Errorf("settings and holds were read too long ago: %w", audit.ErrConflict)
 
 func (t *timely) Replace(ctx context.Context, tenant audit.TenantID, key, etag string, c export.Content) error {
-	if age := t.now().Round(0).Sub(t.lookedAt); age.Abs() > maxLookAge {
-		return fmt.Errorf("settings and holds were read %s ago: %w", age, audit.ErrConflict)
+	if t.looked.IsOld(t.now()) {
+		return errOldLook
 	}
 	return t.Blobs.Replace(ctx, tenant, key, etag, c)
+}
+
+func (t *timely) Delete(ctx context.Context, tenant audit.TenantID, key string) error {
+	if t.looked.IsOld(t.now()) {
+		return errOldLook
+	}
+	return t.Blobs.Delete(ctx, tenant, key)
 }
 
 // removeEnded marks the parts of a month whose end is near and that no legal hold keeps, and removes those
@@ -50,8 +57,11 @@ func (r *planRun) removeEnded(ctx context.Context, m *Manifest, day time.Time) (
 	var ended []string
 	blobs := &timely{Blobs: r.Blobs, now: r.Now}
 	change := func(m *Manifest) (changed bool, err error) { // it looks again at each try
-		ended, now = nil, r.Now()
+		ended = nil
 		blobs.look()
+		if now, err = r.Clock.Now(ctx, r.Now); err != nil {
+			return false, err
+		}
 		if r.tenant, err = r.Tenants.Tenant(ctx, r.tenant.ID); err != nil {
 			return false, err
 		}

@@ -9,12 +9,14 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 )
 
 // Rewriter removes entries from the archive. It replaces a part by another one, which has what is left of it. The
 // manifest has the one or the other.
 type Rewriter struct {
 	Blobs Blobs
+	Holds hold.Reader
 	Now   func() time.Time
 }
 
@@ -24,6 +26,8 @@ type Replacement struct {
 	Old   string `json:"old"` // the name of the part that goes
 	// Was is the SHA-256 of that part.
 	Was string `json:"was"`
+	// Job is the id of the job that replaces it.
+	Job string `json:"job"`
 	// New is the part that takes its place; nil: no entry is left.
 	New *File `json:"new,omitempty"`
 	// NewNumber is the number of New, or the one that a replacement without it goes by: the manifest takes the
@@ -91,7 +95,7 @@ func (r *Rewriter) Without(ctx context.Context, m *Manifest, old *File, job stri
 	if p.file.Rows+removed != old.Rows {
 		return nil, fmt.Errorf("%s of %s %s has %d entries and %d that go, want %d: %w", old.Name, m.Tenant, of, p.file.Rows, removed, old.Rows, errDamaged)
 	}
-	replacement := &Replacement{Month: m.Month, Old: old.Name, Was: old.SHA256, Removed: removed, Days: days}
+	replacement := &Replacement{Month: m.Month, Old: old.Name, Was: old.SHA256, Job: job, Removed: removed, Days: days}
 	if p.file.Rows > 0 {
 		p.end()
 		p.file.CreatedAt, p.file.DeletableAt, p.file.Job = old.CreatedAt, old.DeletableAt, job // its entries were read then
@@ -127,7 +131,7 @@ func (r *Rewriter) Store(ctx context.Context, tenant audit.TenantID, p *Replacem
 // and removes that. It reports false if it gave the new part up: it was not stored, the old one is not what it
 // was, or another job has taken its number. It returns a *jobs.FailedError if the manifest is lost. Repeating it has
 // no effect. may is called right before the manifest is replaced. Its error ends the swap. If the worker sleeps for
-// longer than maxLookAge after it, it is called again.
+// so long after it that the look is old, it is called again.
 func (r *Rewriter) Swap(ctx context.Context, tenant audit.TenantID, p *Replacement, may func(context.Context) error) (done bool, err error) {
 	of, err := parseMonth(p.Month)
 	if err != nil {
@@ -170,13 +174,13 @@ func (r *Rewriter) swap(ctx context.Context, tenant audit.TenantID, of month, p 
 	return true, r.removeOld(ctx, tenant, of, p)
 }
 
-// isIn reports whether the manifest has the replacement.
+// isIn reports whether the manifest has the replacement. That of another job is another one, which that job counts.
 func (p *Replacement) isIn(m *Manifest) bool {
 	if p.New == nil {
-		return m.file(p.Old) == nil
+		return slices.Contains(m.Removed, RemovedPart{Name: p.Old, Job: p.Job})
 	}
 	stored := m.file(p.New.Name)
-	return stored != nil && stored.SHA256 == p.New.SHA256
+	return stored != nil && stored.SHA256 == p.New.SHA256 && stored.Job == p.Job
 }
 
 // fits reports whether the manifest has the old part, and can have the new one.
@@ -192,6 +196,8 @@ func (m *Manifest) replace(p *Replacement) {
 		part.DeletableAt = m.file(p.Old).DeletableAt // it can have been marked meanwhile
 		m.Files = append(m.Files, part)
 		m.Next = part.Number() + 1
+	} else {
+		m.Removed = append(m.Removed, RemovedPart{Name: p.Old, Job: p.Job})
 	}
 	m.remove([]string{p.Old})
 	for i := range m.Days {
@@ -233,23 +239,22 @@ func (r *Rewriter) End(ctx context.Context, tenant audit.TenantID, p *Replacemen
 }
 
 // Discard ends a replacement whose tenant is being deleted. If the archive is not kept, it removes what the replacement
-// may have stored after the deletion had passed the archive.
+// may have stored after the deletion had passed the archive. While a legal hold stands, it removes nothing.
 func (r *Rewriter) Discard(ctx context.Context, tenant audit.Tenant, id audit.TenantID, p *Replacement) error {
 	of, err := parseMonth(p.Month)
 	if err != nil {
 		return err
 	}
-	kept := tenant.KeepArchive
-	if !kept { // its record may be gone
-		if kept, err = isKept(ctx, r.Blobs, id); err != nil {
-			return err
-		}
-	}
-	if kept {
+	blobs := &timely{Blobs: r.Blobs, now: r.Now}
+	fate, err := fateOf(ctx, blobs, r.Holds, &tenant, id)
+	switch {
+	case err != nil, fate == archiveHeld:
+		return err
+	case fate == archiveKept:
 		_, err = r.End(ctx, id, p)
 		return err
 	}
-	return removeFiles(ctx, r.Blobs, id, of, p.NewNumber)
+	return removeFiles(ctx, blobs, id, of, p.NewNumber)
 }
 
 // Numbers returns the numbers of the parts of a manifest that can have entries with from ≤ timestamp < to, in their

@@ -11,6 +11,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
@@ -37,6 +38,7 @@ type Places interface {
 type Runner struct {
 	Store    Store
 	Blobs    Blobs
+	Holds    hold.Reader
 	Tenants  Tenants // tenants.Cache.Fresh if the process has a cache
 	Places   Places
 	Recorder audit.Recorder
@@ -60,9 +62,11 @@ type checkpoint struct {
 	Place int64 `json:"place,omitempty"`
 	// After is the last id that is done.
 	After audit.EntryID `json:"after,omitzero"`
-	// Pending describes a part that the manifest may lack. Its ids end with PendingLast.
+	// Pending describes a part that the manifest may lack. Its ids end with PendingLast. Parts that the manifest
+	// lists under a lower number than PendingNext have none of them: they were compared.
 	Pending     *File         `json:"pending,omitempty"`
 	PendingLast audit.EntryID `json:"pending_last,omitzero"`
+	PendingNext int           `json:"pending_next,omitempty"`
 	// Parts counts the parts of the job, Rows their entries, and Bytes their bytes.
 	Parts int   `json:"parts,omitempty"`
 	Rows  int64 `json:"rows,omitempty"`
@@ -101,8 +105,11 @@ func (c *checkpoint) spans() (all []span, err error) {
 func (r *Runner) Run(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
 	run := &archiveRun{Runner: r, Slice: s}
 	result, err := run.all(ctx)
-	if errors.Is(err, errLost) {
-		if err = run.checkTenant(ctx); err == nil { // else its deletion has removed the manifest
+	manifestLost := errors.Is(err, errLost)
+	if manifestLost || errors.Is(err, audit.ErrPrecondition) { // nothing comes back to what a replaced worker has stored
+		if deletedErr := run.checkTenant(ctx); deletedErr != nil {
+			err = deletedErr
+		} else if manifestLost {
 			err = lost(run.month)
 		}
 	}
@@ -163,7 +170,7 @@ func (r *archiveRun) open(ctx context.Context) (err error) {
 		return nil
 	}
 	if r.at.CreateID.IsZero() {
-		r.at.CreateID = r.newID()
+		r.at.CreateID = audit.RandomEntryID(r.Now(), r.Random)
 		if err := r.Save(ctx, r.at); err != nil {
 			return err
 		}
@@ -179,30 +186,22 @@ func (r *archiveRun) open(ctx context.Context) (err error) {
 	return r.Save(ctx, r.at)
 }
 
-func (r *archiveRun) newID() audit.EntryID {
-	var random [10]byte
-	r.Random(random[:])
-	return audit.NewEntryID(r.Now(), random)
-}
-
 // checkTenant reads the tenant's record. If the tenant is being deleted, it removes what this job may
-// have stored since the deletion began, and returns a *jobs.FailedError.
+// have stored since the deletion began, unless a legal hold stands, and returns a *jobs.FailedError.
 func (r *archiveRun) checkTenant(ctx context.Context) error {
 	tenant, err := r.Tenants.Tenant(ctx, r.Job.Tenant)
 	r.tenant, err = jobs.LiveTenant(tenant, err, reasonDeleted)
 	if failed := (*jobs.FailedError)(nil); !errors.As(err, &failed) {
 		return err
 	}
-	kept, keptErr := r.tenant.KeepArchive, error(nil)
-	if !kept { // its record may be gone
-		kept, keptErr = isKept(ctx, r.Blobs, r.Job.Tenant)
-	}
+	blobs := &timely{Blobs: r.Blobs, now: r.Now}
+	fate, fateErr := fateOf(ctx, blobs, r.Holds, &r.tenant, r.Job.Tenant)
 	switch {
-	case keptErr != nil:
-		return keptErr
-	case !kept:
-		return r.removeOwn(ctx, err)
-	case r.at.Pending == nil:
+	case fateErr != nil:
+		return fateErr
+	case fate == archiveGoes:
+		return r.removeOwn(ctx, blobs, err)
+	case fate == archiveHeld, r.at.Pending == nil:
 		return err
 	}
 	if _, giveUpErr := giveUp(ctx, r.Blobs, r.Job.Tenant, r.month, r.Now, r.at.Pending.Number()); giveUpErr != nil && !errors.Is(giveUpErr, errLost) {
@@ -212,13 +211,13 @@ func (r *archiveRun) checkTenant(ctx context.Context) error {
 }
 
 // removeOwn removes what this job may have stored of a tenant that is being deleted, and returns err.
-func (r *archiveRun) removeOwn(ctx context.Context, err error) error {
+func (r *archiveRun) removeOwn(ctx context.Context, blobs Blobs, err error) error {
 	keys := []string{manifestName}
 	if f := r.at.Pending; f != nil {
 		keys = append(keys, f.Name, f.IDs.Name)
 	}
 	for _, key := range keys {
-		if deleteErr := r.Blobs.Delete(ctx, r.Job.Tenant, r.month.folder()+key); deleteErr != nil {
+		if deleteErr := blobs.Delete(ctx, r.Job.Tenant, r.month.folder()+key); deleteErr != nil {
 			return deleteErr // the next slice deletes again
 		}
 	}
@@ -244,7 +243,7 @@ func (r *archiveRun) next(ctx context.Context) error {
 	p.file.CreatedAt, p.file.Job = begun, r.Job.ID
 	for n := m.Next; ; n++ {
 		p.file.setNumber(n)
-		r.at.Pending, r.at.PendingLast = &p.file, last
+		r.at.Pending, r.at.PendingLast, r.at.PendingNext = &p.file, last, m.Next
 		if err := r.Save(ctx, r.at); err != nil {
 			return err
 		}
@@ -259,7 +258,8 @@ func (r *archiveRun) next(ctx context.Context) error {
 }
 
 // write reads entries into a part until it is full, the slice's time is up, or none are left. It returns
-// nil if there are none.
+// nil if there are none. While the part has no entry, it saves how far it has compared. Later it saves only that
+// it is alive: the part begins there.
 func (r *archiveRun) write(ctx context.Context, m *Manifest) (p *part, last audit.EntryID, err error) {
 	if p, err = newPart(); err != nil {
 		return nil, last, err
@@ -267,22 +267,25 @@ func (r *archiveRun) write(ctx context.Context, m *Manifest) (p *part, last audi
 	at := newScan(r.Store, r.Blobs, m, r.month, r.spans, r.at.After)
 	for more := true; more && !p.isFull(r.maxRows()); {
 		var ids []audit.EntryID
-		if ids, more, err = at.next(ctx, min(pageSize, int(r.maxRows()-p.file.Rows)), r.TimeUp); err != nil {
+		if ids, more, err = at.next(ctx, min(pageSize, int(r.maxRows()-p.file.Rows))); err != nil {
 			return nil, last, err
 		}
 		if err := r.read(ctx, p, ids); err != nil {
 			return nil, last, err
 		}
+		if p.file.Rows == 0 {
+			r.at.After = at.after
+		}
+		r.show(p.file.Rows, at.after.Time())
 		if r.TimeUp() {
 			break
 		}
-		if err := r.SaveIfDue(ctx, r.at); err != nil { // shows the progress
+		if err := r.SaveIfDue(ctx, r.at); err != nil {
 			return nil, last, err
 		}
 	}
 	r.at.Ended = at.ended
 	if p.file.Rows == 0 {
-		r.at.After = at.after
 		return nil, last, r.Save(ctx, r.at)
 	}
 	p.end()
@@ -309,7 +312,6 @@ func (r *archiveRun) read(ctx context.Context, p *part, ids []audit.EntryID) err
 	for i := range entries {
 		p.add(entries[i])
 	}
-	r.show(p.file.Rows, ids[len(ids)-1].Time())
 	return nil
 }
 
@@ -340,7 +342,7 @@ func (r *archiveRun) settle(ctx context.Context) error {
 	_, err = update(ctx, r.Blobs, r.Job.Tenant, r.month, r.Now, func(m *Manifest) (bool, error) {
 		listed = false
 		if stored := m.file(f.Name); stored != nil {
-			listed = stored.SHA256 == f.SHA256
+			listed = stored.SHA256 == f.SHA256 && stored.Job == f.Job // else another job counts it
 			return false, nil
 		}
 		if f.Number() < m.Next { // it was given up
@@ -364,15 +366,17 @@ func (r *archiveRun) settle(ctx context.Context) error {
 		return err
 	}
 	r.at.Parts, r.at.Rows, r.at.Bytes = r.at.Parts+1, r.at.Rows+f.Rows, r.at.Bytes+f.Bytes
-	r.at.After, r.at.Pending, r.at.PendingLast = r.at.PendingLast, nil, audit.EntryID{}
+	r.at.After = r.at.PendingLast
+	r.at.Pending, r.at.PendingLast, r.at.PendingNext = nil, audit.EntryID{}, 0
 	r.show(0, r.at.After.Time())
 	return r.Save(ctx, r.at)
 }
 
-// meets reports whether a part of the manifest has one of the ids: another job has archived it.
+// meets reports whether a part has one of the ids that the manifest lists since they were compared: another job
+// has archived it.
 func (r *archiveRun) meets(ctx context.Context, m *Manifest, f *File, ids packedIDs) (bool, error) {
 	for i := range m.Files {
-		if !m.Files[i].overlaps(f.First, f.Last) {
+		if m.Files[i].Number() < r.at.PendingNext || !m.Files[i].overlaps(f.First, f.Last) {
 			continue
 		}
 		other, err := readIDs(ctx, r.Blobs, r.Job.Tenant, r.month, &m.Files[i])
@@ -389,7 +393,7 @@ func (r *archiveRun) drop(ctx context.Context) error {
 	if _, err := giveUp(ctx, r.Blobs, r.Job.Tenant, r.month, r.Now, f.Number()); err != nil {
 		return err
 	}
-	r.at.Pending, r.at.PendingLast, r.at.Ended = nil, audit.EntryID{}, false
+	r.at.Pending, r.at.PendingLast, r.at.PendingNext, r.at.Ended = nil, audit.EntryID{}, 0, false
 	return r.Save(ctx, r.at)
 }
 
@@ -428,7 +432,7 @@ func (r *archiveRun) finish(ctx context.Context) error {
 		return err
 	}
 	if r.at.FinishID.IsZero() {
-		r.at.FinishID = r.newID()
+		r.at.FinishID = audit.RandomEntryID(r.Now(), r.Random)
 		r.Job.Count = r.at.Rows
 		if err := r.Save(ctx, r.at); err != nil {
 			return err

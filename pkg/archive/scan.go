@@ -27,19 +27,15 @@ func newScan(store search.IDLister, blobs Getter, m *Manifest, of month, spans [
 	return &scan{store: store, tenant: m.Tenant, spans: spans, known: newKnown(blobs, m, of, from, spans[len(spans)-1].to), after: after}
 }
 
-// next returns up to limit ids, and whether more can follow. It stops if stop is true before it reads
-// further ids, but for the first time. Then the scan has not ended.
-func (s *scan) next(ctx context.Context, limit int, stop func() bool) (ids []audit.EntryID, more bool, err error) {
-	for first := true; len(ids) < limit; {
-		if len(s.page) == 0 {
-			if !first && stop() {
-				return ids, true, nil
-			}
-			first = false
-			if err := s.load(ctx); err != nil || s.ended {
-				return ids, false, err
-			}
+// next looks at up to a page of ids. It returns those that are not archived, up to limit, and whether more can
+// follow. What it has looked at is up to after: a scan after that id goes on from there.
+func (s *scan) next(ctx context.Context, limit int) (ids []audit.EntryID, more bool, err error) {
+	if len(s.page) == 0 {
+		if err := s.load(ctx); err != nil || s.ended {
+			return nil, false, err
 		}
+	}
+	for len(s.page) > 0 && len(ids) < limit {
 		id := s.page[0]
 		archived, err := s.known.has(ctx, id)
 		if err != nil {

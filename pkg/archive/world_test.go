@@ -44,6 +44,7 @@ type world struct {
 	blobs   *blobs
 	runner  *archive.Runner
 	planner *archive.Planner
+	plan    *activity.Plan
 	put     int                      // entries so far
 	want    map[audit.EntryID]string // the entries, by what must be archived of them
 	place   int64                    // the end of the arrival log
@@ -63,14 +64,20 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { _ = files.Close() })
 	w.blobs = &blobs{Blobs: files, w: w.World}
 	w.runner = &archive.Runner{
-		Store: w.DB.Entries(), Blobs: w.blobs, Tenants: w, Places: w, Recorder: w, Now: w.Clock, Random: jobtest.Random, MaxRows: maxRows,
+		Store: w.DB.Entries(), Blobs: w.blobs, Holds: w.DB.Holds(), Tenants: w, Places: w, Recorder: w, Now: w.Clock, Random: jobtest.Random, MaxRows: maxRows,
 	}
 	w.planner = &archive.Planner{
-		Register: w.DB.Activity(), Tenants: w, Store: w.DB.Entries(), Blobs: w.blobs, Holds: w.DB.Holds(), Jobs: w.Service, Now: w.Clock,
+		Register: w.DB.Activity(), Tenants: w, Store: w.DB.Entries(), Blobs: w.blobs, Holds: w.DB.Holds(), Jobs: w.Service, Continue: w.share, Now: w.Clock,
 		Log: slog.New(slog.DiscardHandler), LargeDay: largeDay,
 	}
 	w.Worker.Runners[jobs.KindArchive] = w.runner
-	w.Worker.Tasks = map[jobs.TaskName]jobs.Task{jobs.TaskArchive: w.planner.Do}
+	w.plan = &activity.Plan{
+		Work: activity.Archive, Register: w.DB.Activity(), Now: w.Clock, Log: slog.New(slog.DiscardHandler), Share: w.share,
+		More: func(ctx context.Context, tenant audit.TenantID, input any) error {
+			return jobs.SendTask(ctx, w, tenant, jobs.TaskPlanArchive, input)
+		},
+	}
+	w.Worker.Tasks = map[jobs.TaskName]jobs.Task{jobs.TaskArchive: w.planner.Do, jobs.TaskPlanArchive: w.plan.Do}
 	return w
 }
 
@@ -172,16 +179,15 @@ func (w *world) store(day time.Time, n int) {
 	w.place += int64(n)
 }
 
+// share sends days of a tenant as a task.
+func (w *world) share(ctx context.Context, tenant audit.TenantID, days []activity.DueDay) error {
+	return jobs.SendTask(ctx, w, tenant, jobs.TaskArchive, days)
+}
+
 // run shares out what is due and does it.
 func (w *world) run() {
 	w.T.Helper()
-	plan := &activity.Plan{
-		Work: activity.Archive, Register: w.DB.Activity(), Now: w.Clock, Log: slog.New(slog.DiscardHandler),
-		Share: func(ctx context.Context, tenant audit.TenantID, days []activity.DueDay) error {
-			return jobs.SendTask(ctx, w, tenant, jobs.TaskArchive, days)
-		},
-	}
-	if err := plan.Run(w.T.Context()); err != nil {
+	if err := w.plan.Run(w.T.Context()); err != nil {
 		w.T.Fatal(err)
 	}
 	w.Work()
@@ -288,6 +294,15 @@ func (w *world) wantArchived(when string, months []string, is func(day time.Time
 }
 
 func all(time.Time) bool { return true }
+
+// start starts a job that archives February.
+func (w *world) start(id string) {
+	w.T.Helper()
+	job := jobs.Job{ID: id, Kind: jobs.KindArchive, Tenant: acme, CreatedBy: "service", Checkpoint: json.RawMessage(`{"month":"2026-02"}`)}
+	if _, err := w.Service.Start(w.T.Context(), job); err != nil {
+		w.T.Fatal(err)
+	}
+}
 
 // jobs returns the jobs of the tenant, the newest first.
 func (w *world) jobs() []jobs.Job {

@@ -1,6 +1,8 @@
 package arrival_test
 
 import (
+	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -13,7 +15,14 @@ import (
 func (w *world) prune() time.Time {
 	w.t.Helper()
 	tenant := w.tenants["acme"]
-	p := &arrival.Pruner{Log: w.db.Arrivals(), Now: func() time.Time { return w.now }}
+	held := func(_ context.Context, _ audit.TenantID, upTo time.Time) (bool, error) {
+		if look := w.onHeld; look != nil {
+			defer look()
+		}
+		return !w.heldFrom.IsZero() && !w.heldFrom.After(upTo), nil
+	}
+	p := &arrival.Pruner{Log: w.db.Arrivals(), Tenants: w.tenants, Held: held, Now: func() time.Time { return w.now }}
+	p.Clock = func(context.Context) (time.Time, error) { return w.now.Add(-w.ahead), nil }
 	found, err := p.Check(w.t.Context(), &tenant, activity.Day{Work: activity.Prune, Tenant: "acme"})
 	if err != nil {
 		w.t.Fatal(err)
@@ -47,17 +56,73 @@ func TestPruning(t *testing.T) {
 			if got := due.Sub(w.now); got < 24*time.Hour || got > 30*24*time.Hour {
 				t.Errorf("the log is due after %s, want after one to 30 days", got)
 			}
-			segments, err := w.db.Arrivals().Read(t.Context(), "acme", 0, 1)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := segments[0].First; got != test.want {
-				t.Errorf("the oldest place is %d, want %d", got, test.want)
-			}
+			w.wantOldest(test.want)
 			if head, err := w.db.Arrivals().Head(t.Context(), "acme"); err != nil || head.Last != 4 {
 				t.Errorf("head %d (%v), want 4", head.Last, err)
 			}
 		})
+	}
+}
+
+// TestPruningGoesByTheSharedClock: that of the worker is a day ahead.
+func TestPruningGoesByTheSharedClock(t *testing.T) {
+	w := newWorld(t)
+	record := w.tenants["acme"]
+	record.Settings.RetentionDays = 30
+	w.tenants["acme"] = record
+	w.arrive(w.entry(0, nil))
+	w.now = w.now.AddDate(0, 0, 38).Add(time.Minute)
+	w.arrive(w.entry(0, nil))
+	w.ahead = 24 * time.Hour
+	w.prune()
+	w.wantOldest(1)
+	w.now = w.now.Add(w.ahead)
+	w.prune()
+	w.wantOldest(2)
+}
+
+// TestPruningWaitsForHolds: what a legal hold can cover keeps its place until a week after the release at most.
+func TestPruningWaitsForHolds(t *testing.T) {
+	for name, test := range map[string]struct {
+		heldFrom time.Time
+		want     int64 // the oldest place
+	}{
+		"of old entries":   {start.AddDate(-1, 0, 0), 1},
+		"of later ones":    {start.Add(40 * 24 * time.Hour), 2},
+		"of a day in lead": {start.Add(24 * time.Hour), 1}, // the timestamp of an entry can be as much later
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			record := w.tenants["acme"]
+			record.Settings.RetentionDays = 30
+			w.tenants["acme"] = record
+			w.arrive(w.entry(0, nil))
+			w.now = w.now.AddDate(0, 0, 38).Add(time.Minute)
+			w.arrive(w.entry(0, nil))
+			w.heldFrom = test.heldFrom
+			due := w.prune()
+			w.wantOldest(test.want)
+			if test.want > 1 {
+				return
+			}
+			if got, want := due, w.now.AddDate(0, 0, 7); !got.Equal(want) {
+				t.Errorf("the log is due at %s, want %s", got, want)
+			}
+			w.now, w.heldFrom = due, time.Time{}
+			w.prune()
+			w.wantOldest(2)
+		})
+	}
+}
+
+func (w *world) wantOldest(place int64) {
+	w.t.Helper()
+	segments, err := w.db.Arrivals().Read(w.t.Context(), "acme", 0, 1)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if got := segments[0].First; got != place {
+		w.t.Errorf("the oldest place is %d, want %d", got, place)
 	}
 }
 
@@ -91,5 +156,36 @@ func TestPruningOfIdleTenants(t *testing.T) {
 	}
 	if len(segments) != 1 || segments[0].First != 251 {
 		t.Errorf("the log is %v, want the segment of place 251 alone", segments)
+	}
+}
+
+// TestPruningByAnOldLook: the worker sleeps after its first or its second look, and what the tenant keeps changes
+// meanwhile.
+func TestPruningByAnOldLook(t *testing.T) {
+	for name, change := range map[string]func(w *world, s *audit.Settings){
+		"a longer retention": func(_ *world, s *audit.Settings) { s.RetentionDays = 365 },
+		"a legal hold":       func(w *world, _ *audit.Settings) { w.heldFrom = start.AddDate(-1, 0, 0) },
+	} {
+		for sleepAt, want := range map[int]int64{1: 1, 2: 101} { // the first round removes 100
+			t.Run(fmt.Sprint(name, sleepAt), func(t *testing.T) {
+				w := newWorld(t)
+				record := w.tenants["acme"]
+				record.Settings.RetentionDays = 3
+				w.tenants["acme"] = record
+				for range 250 {
+					w.arrive(w.entry(0, nil))
+				}
+				w.now = w.now.AddDate(0, 0, 12)
+				looks := 0
+				w.onHeld = func() {
+					if looks++; looks == sleepAt {
+						change(w, &record.Settings)
+						w.tenants["acme"], w.now = record, w.now.Add(21*time.Minute)
+					}
+				}
+				w.prune()
+				w.wantOldest(want)
+			})
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -66,25 +67,28 @@ const (
 // maxSkew bounds the difference of two clocks.
 const maxSkew = 25 * time.Hour
 
-// Check compares the day of a receipt and gives places to the entries that lack them. It is
-// the Check of an activity.Task for activity.Places.
+// Check compares the day of a receipt and gives places to the entries that lack them, on a day with many entries in
+// several steps. It is the Check of an activity.Task for activity.Places.
 func (r *Reconciler) Check(ctx context.Context, tenant *audit.Tenant, day activity.Day) (activity.Outcome, error) {
-	c := &placing{Reconciler: r, day: day.Day, now: r.Now(), found: Reconciliation{Tenant: tenant.ID, Receipt: day.Receipt}, width: cmp.Or(r.width, maxCompared)}
-	err := c.compare(ctx)
-	if err == nil && c.found.Repaired > 0 && r.Nudger != nil {
-		err = r.Nudger.Nudge(ctx, []audit.TenantID{tenant.ID}, nil)[0]
+	c := &placing{
+		Reconciler: r, day: day, now: r.Now(), after: day.After, width: cmp.Or(r.width, maxCompared),
+		state: state{Found: Reconciliation{Tenant: tenant.ID, Receipt: day.Receipt}},
 	}
-	if err == nil {
-		err = r.Publish(c.found)
+	rest, err := c.step(ctx)
+	if err == nil && rest == (activity.Progress{}) {
+		err = r.Publish(c.state.Found)
 	}
 	if err != nil {
 		return activity.Outcome{}, fmt.Errorf("compare the arrival log of %s on %s: %w", tenant.ID, day.Day.Format(time.DateOnly), err)
 	}
+	found, unexplained := &c.state.Found, c.isUnexplained()
 	switch checks := day.Checks + 1; {
-	case c.found.Pending > 0:
-		return activity.Outcome{Due: c.now.Add(min(max(PlaceAfter-c.found.Lag, minCheckInterval), CheckInterval))}, nil
-	case c.found.Repaired > 0, c.unexplained, checks < EnoughChecks:
-		if c.found.Repaired > 0 || c.unexplained {
+	case rest != activity.Progress{}:
+		return activity.Outcome{Stopped: true, Progress: rest}, nil
+	case found.Pending > 0:
+		return activity.Outcome{Due: c.now.Add(min(max(PlaceAfter-found.Lag, minCheckInterval), CheckInterval))}, nil
+	case found.Repaired > 0, unexplained, checks < EnoughChecks:
+		if found.Repaired > 0 || unexplained {
 			checks = 0
 		}
 		return activity.Outcome{Checks: checks, Due: c.now.Add(CheckInterval)}, nil
@@ -93,73 +97,116 @@ func (r *Reconciler) Check(ctx context.Context, tenant *audit.Tenant, day activi
 	}
 }
 
-// placing compares one day.
+// state is what the steps of the comparison of a day leave to the next one.
+type state struct {
+	Found    Reconciliation `json:"found"`
+	Restored int64          `json:"restored,omitempty"` // entries without a place that were restored: they get none
+	Left     []timeRange    `json:"left,omitempty"`     // what is to be compared by ids
+}
+
+// placing is one step of the comparison of a day.
 type placing struct {
 	*Reconciler
-	day   time.Time
+	day   activity.Day
 	now   time.Time
-	found Reconciliation
-	width int64 // maxCompared
+	state state
+	after audit.EntryID // the last id of the first range of state.Left that was compared; zero: none
+	width int64         // maxCompared
 
-	unexplained bool // there are more entries than places, but none without one was found
-	verified    int64
-	restored    int64 // entries without a place that were restored: they get none
-	pruned      *pruned
-	without     []audit.EntryID // entries without a place, not yet read
-	overdue     []audit.EntryID // of them, those that get one
+	verified int64
+	pruned   *pruned
+	without  []audit.EntryID // entries without a place, not yet read
+	overdue  []audit.EntryID // of them, those that get one
+}
+
+// isUnexplained reports whether there are more entries than places, although none without one was found.
+func (c *placing) isUnexplained() bool {
+	found := &c.state.Found
+	return found.Stored-c.state.Restored > found.Placed && found.Pending+found.Repaired == 0
+}
+
+// step compares the day from where the last step stopped. It returns the Progress of the next one; zero: the end of
+// the day is reached.
+func (c *placing) step(ctx context.Context) (rest activity.Progress, err error) {
+	if c.day.State != "" {
+		err = json.Unmarshal([]byte(c.day.State), &c.state)
+	}
+	repaired := c.state.Found.Repaired
+	if err == nil {
+		err = c.compare(ctx)
+	}
+	if err == nil && c.state.Found.Repaired > repaired && c.Nudger != nil {
+		err = c.Nudger.Nudge(ctx, []audit.TenantID{c.state.Found.Tenant}, nil)[0]
+	}
+	if err != nil || len(c.state.Left) == 0 {
+		return activity.Progress{}, err
+	}
+	text, err := json.Marshal(c.state)
+	return activity.Progress{After: c.after, State: string(text)}, err
 }
 
 // compare compares the day by its counts, and by its ids only if these differ. The places are
-// counted first, so that an entry that is stored meanwhile makes the counts differ.
-func (c *placing) compare(ctx context.Context) (err error) {
-	tenant := c.found.Tenant
-	if c.found.Placed, err = c.Log.PlacesOn(ctx, tenant, c.day); err != nil {
-		return err
-	}
-	if c.found.Stored, err = c.Store.Count(ctx, tenant, c.day, c.day.Add(oneDay)); err != nil {
-		return err
-	}
-	if c.found.Stored == c.found.Placed {
-		return nil
+// counted first, so that an entry that is stored meanwhile makes the counts differ. What is left when the time
+// is up stays in state.Left.
+func (c *placing) compare(ctx context.Context) error {
+	begins := c.day.State == ""
+	if begins {
+		if same, err := c.counts(ctx); err != nil || same {
+			return err
+		}
 	}
 	// Places up to this head are seen below. place looks at the later ones.
-	head, err := c.Log.Head(ctx, tenant)
+	head, err := c.Log.Head(ctx, c.state.Found.Tenant)
 	if err != nil {
 		return err
 	}
 	c.verified = head.Last
-	ranges, err := c.ranges(ctx)
-	if err != nil {
-		return err
-	}
-	for _, part := range ranges {
-		if err := c.comparePart(ctx, part); err != nil {
+	if begins {
+		if c.state.Left, err = c.ranges(ctx); err != nil {
 			return err
+		}
+	}
+	for stopped := false; len(c.state.Left) > 0 && !stopped; {
+		if stopped, err = c.comparePart(ctx, c.state.Left[0]); err != nil {
+			return err
+		}
+		if !stopped {
+			c.state.Left, c.after = c.state.Left[1:], audit.EntryID{}
+			stopped = c.day.TimeUp(c.Now())
 		}
 	}
 	if err := c.read(ctx); err != nil {
 		return err
 	}
-	if err := c.place(ctx); err != nil {
-		return err
+	return c.place(ctx)
+}
+
+// counts counts the places and the entries of the day. It reports whether there are as many.
+func (c *placing) counts(ctx context.Context) (same bool, err error) {
+	found := &c.state.Found
+	if found.Placed, err = c.Log.PlacesOn(ctx, found.Tenant, c.day.Day); err != nil {
+		return false, err
 	}
-	c.unexplained = c.found.Stored-c.restored > c.found.Placed && c.found.Pending+c.found.Repaired == 0
-	return nil
+	found.Stored, err = c.Store.Count(ctx, found.Tenant, c.day.Day, c.day.Day.Add(oneDay))
+	return found.Stored == found.Placed, err
 }
 
 // timeRange is a range of timestamps.
-type timeRange struct{ from, to time.Time }
+type timeRange struct {
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
+}
 
 // ranges returns the parts of the day to compare by ids. A day with many entries is counted
 // hour by hour, and an hour that differs is divided by its places.
 func (c *placing) ranges(ctx context.Context) ([]timeRange, error) {
-	if max(c.found.Stored, c.found.Placed) <= c.width {
-		return []timeRange{{c.day, c.day.Add(oneDay)}}, nil
+	if max(c.state.Found.Stored, c.state.Found.Placed) <= c.width {
+		return []timeRange{{c.day.Day, c.day.Day.Add(oneDay)}}, nil
 	}
 	var minutes [24 * 60]int64 // of the places
-	err := c.Log.VisitDay(ctx, c.found.Tenant, c.day, func(ids []audit.EntryID) {
+	err := c.Log.VisitDay(ctx, c.state.Found.Tenant, c.day.Day, func(ids []audit.EntryID) {
 		for i := range ids {
-			if at := ids[i].Time().Sub(c.day); at >= 0 && at < oneDay {
+			if at := ids[i].Time().Sub(c.day.Day); at >= 0 && at < oneDay {
 				minutes[at/time.Minute]++
 			}
 		}
@@ -174,8 +221,8 @@ func (c *placing) ranges(ctx context.Context) ([]timeRange, error) {
 		for _, n := range ofHour {
 			placed += n
 		}
-		from := c.day.Add(time.Duration(hour) * time.Hour)
-		stored, err := c.Store.Count(ctx, c.found.Tenant, from, from.Add(time.Hour))
+		from := c.day.Day.Add(time.Duration(hour) * time.Hour)
+		stored, err := c.Store.Count(ctx, c.state.Found.Tenant, from, from.Add(time.Hour))
 		if err != nil {
 			return nil, err
 		}
@@ -188,41 +235,41 @@ func (c *placing) ranges(ctx context.Context) ([]timeRange, error) {
 
 // divide divides an hour into parts with at most width places, or of one minute.
 func (c *placing) divide(from time.Time, minutes []int64) []timeRange {
-	parts := []timeRange{{from: from}}
+	parts := []timeRange{{From: from}}
 	size := int64(0)
 	for i, n := range minutes {
 		at := from.Add(time.Duration(i) * time.Minute)
 		if size += n; i > 0 && size > c.width {
-			parts[len(parts)-1].to = at
-			parts, size = append(parts, timeRange{from: at}), n
+			parts[len(parts)-1].To = at
+			parts, size = append(parts, timeRange{From: at}), n
 		}
 	}
-	parts[len(parts)-1].to = from.Add(time.Hour)
+	parts[len(parts)-1].To = from.Add(time.Hour)
 	return parts
 }
 
-// comparePart compares a part of the day by its ids.
-func (c *placing) comparePart(ctx context.Context, part timeRange) error {
+// comparePart compares a part of the day by its ids, from those on that follow after. It reports whether it stopped
+// before the end because the time is up.
+func (c *placing) comparePart(ctx context.Context, part timeRange) (stopped bool, err error) {
 	var placed []audit.EntryID
-	err := c.Log.VisitDay(ctx, c.found.Tenant, c.day, func(ids []audit.EntryID) {
+	err = c.Log.VisitDay(ctx, c.state.Found.Tenant, c.day.Day, func(ids []audit.EntryID) {
 		for _, id := range ids {
-			if at := id.Time(); !at.Before(part.from) && at.Before(part.to) {
+			if at := id.Time(); !at.Before(part.From) && at.Before(part.To) {
 				placed = append(placed, id)
 			}
 		}
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	slices.SortFunc(placed, compareIDs)
-	var after audit.EntryID
 	for {
-		ids, err := c.Store.IDs(ctx, c.found.Tenant, part.from, part.to, after, search.MaxIDs)
+		ids, err := c.Store.IDs(ctx, c.state.Found.Tenant, part.From, part.To, c.after, search.MaxIDs)
 		if err != nil || len(ids) == 0 {
-			return err
+			return false, err
 		}
-		after = ids[len(ids)-1]
 		for _, id := range ids {
+			c.after = id
 			if _, found := slices.BinarySearchFunc(placed, id, compareIDs); found {
 				continue
 			}
@@ -230,8 +277,14 @@ func (c *placing) comparePart(ctx context.Context, part timeRange) error {
 				continue
 			}
 			if err := c.read(ctx); err != nil {
-				return err
+				return false, err
 			}
+			if c.day.TimeUp(c.Now()) {
+				return true, nil
+			}
+		}
+		if c.day.TimeUp(c.Now()) {
+			return true, nil
 		}
 	}
 }
@@ -243,7 +296,7 @@ func (c *placing) read(ctx context.Context) error {
 	if len(c.without) == 0 {
 		return nil
 	}
-	entries, err := c.Reader.EntriesByID(ctx, c.found.Tenant, c.without)
+	entries, err := c.Reader.EntriesByID(ctx, c.state.Found.Tenant, c.without)
 	if err != nil {
 		return err
 	}
@@ -256,14 +309,14 @@ func (c *placing) read(ctx context.Context) error {
 		}
 		switch age := c.now.Sub(e.ReceivedAt); {
 		case !e.RestoredUntil.IsZero():
-			c.restored++
+			c.state.Restored++
 		case mayBePruned:
 		case age < PlaceAfter:
-			c.found.Pending++
-			c.found.Lag = max(c.found.Lag, age)
+			c.state.Found.Pending++
+			c.state.Found.Lag = max(c.state.Found.Lag, age)
 		default:
 			c.overdue = append(c.overdue, e.ID)
-			c.found.Lag = max(c.found.Lag, age)
+			c.state.Found.Lag = max(c.state.Found.Lag, age)
 		}
 	}
 	if len(c.overdue) < maxSegment {
@@ -284,7 +337,7 @@ func (c *placing) mayBePruned(ctx context.Context, receivedAt time.Time) (bool, 
 		return false, nil // no retention is so short that its segment could be pruned
 	}
 	if c.pruned == nil {
-		oldest, err := c.Log.Read(ctx, c.found.Tenant, 0, 1)
+		oldest, err := c.Log.Read(ctx, c.state.Found.Tenant, 0, 1)
 		if err != nil {
 			return false, err
 		}
@@ -301,7 +354,7 @@ func (c *placing) mayBePruned(ctx context.Context, receivedAt time.Time) (bool, 
 // taken.
 func (c *placing) place(ctx context.Context) error {
 	for attempt := 1; attempt <= maxAttempts; attempt++ {
-		head, err := c.Log.Head(ctx, c.found.Tenant)
+		head, err := c.Log.Head(ctx, c.state.Found.Tenant)
 		if err == nil {
 			err = c.verify(ctx, head.Last)
 		}
@@ -309,8 +362,8 @@ func (c *placing) place(ctx context.Context) error {
 			return err
 		}
 		s := c.segment(&head)
-		if err = c.Log.Append(ctx, c.found.Tenant, s); err == nil {
-			c.found.Repaired += int64(len(s.IDs))
+		if err = c.Log.Append(ctx, c.state.Found.Tenant, s); err == nil {
+			c.state.Found.Repaired += int64(len(s.IDs))
 			c.verified, c.overdue = s.Last(), nil
 			return nil
 		}
@@ -328,7 +381,7 @@ func (c *placing) place(ctx context.Context) error {
 // verifies the log up to a head.
 func (c *placing) verify(ctx context.Context, head int64) error {
 	for c.verified < head {
-		segments, err := c.Log.Read(ctx, c.found.Tenant, c.verified, maxSegments)
+		segments, err := c.Log.Read(ctx, c.state.Found.Tenant, c.verified, maxSegments)
 		if err != nil {
 			return err
 		}

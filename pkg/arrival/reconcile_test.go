@@ -2,6 +2,7 @@ package arrival_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -291,6 +292,66 @@ func TestPartsOfADay(t *testing.T) {
 		w.now = w.now.Add(2 * time.Hour)
 		if found, _ := w.check(*arrival.WithWidth(w.reconciler(), width), 0, 0); found.Repaired != int64(len(lost)) {
 			t.Errorf("width %d: %d got places, want %d", width, found.Repaired, len(lost))
+		}
+		w.wantDense(ids)
+	}
+}
+
+// TestADayIsComparedInSteps: steps that have no time find what one with all of its time does. What a step before has
+// placed gets no second place.
+func TestADayIsComparedInSteps(t *testing.T) {
+	for _, width := range []int64{20, 1 << 19} {
+		w := newWorld(t)
+		midnight := start.Truncate(24 * time.Hour)
+		w.now = midnight.Add(24*time.Hour - time.Millisecond)
+		var placed, lost []audit.Entry
+		for i := range 900 {
+			if e := w.entry(time.Duration(i)*90*time.Second, nil); i%3 == 0 {
+				placed = append(placed, e)
+			} else {
+				lost = append(lost, e)
+			}
+		}
+		w.arrive(placed...)
+		ids := w.store(lost...)
+		for i := range placed {
+			ids[placed[i].ID] = true
+		}
+		w.now = w.now.Add(2 * time.Hour)
+		r := arrival.WithWidth(w.reconciler(), width)
+		var found []arrival.Reconciliation
+		r.Publish = func(f arrival.Reconciliation) error {
+			found = append(found, f)
+			return nil
+		}
+		tenant, n := w.tenants["acme"], 0
+		day := activity.Day{Tenant: "acme", Receipt: activity.Receipt{Received: midnight, Day: midnight}, Until: w.now.Add(-time.Second)}
+		for stopped := true; stopped && n < 1000; n++ {
+			outcome, err := r.Check(t.Context(), &tenant, day)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := json.Marshal(outcome.Progress) // as a task has it
+			if err != nil {
+				t.Fatal(err)
+			}
+			day.Progress = activity.Progress{}
+			if err := json.Unmarshal(text, &day.Progress); err != nil {
+				t.Fatal(err)
+			}
+			stopped = outcome.Stopped
+		}
+		if n < 5 {
+			t.Errorf("width %d: got %d steps, want more", width, n)
+		}
+		if len(found) != 1 {
+			t.Fatalf("width %d: %d results were published in %d steps, want 1", width, len(found), n)
+		}
+		want := arrival.Reconciliation{
+			Tenant: "acme", Receipt: day.Receipt, Stored: 900, Placed: int64(len(placed)), Repaired: int64(len(lost)), Lag: 2 * time.Hour,
+		}
+		if found[0] != want {
+			t.Errorf("width %d: got %+v\nwant %+v", width, found[0], want)
 		}
 		w.wantDense(ids)
 	}

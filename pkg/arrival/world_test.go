@@ -30,6 +30,11 @@ type world struct {
 	orderer *arrival.Orderer
 	feed    *arrival.Feed
 	sent    int
+	// ahead is how far the clock of a worker that prunes is ahead of the shared one.
+	ahead time.Duration
+	// heldFrom is the From of a legal hold that stands; zero: none does.
+	onHeld   func() // called after each look at the holds; nil: nothing
+	heldFrom time.Time
 }
 
 type directory map[audit.TenantID]audit.Tenant

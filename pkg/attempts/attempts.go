@@ -192,14 +192,9 @@ func (r *Recorder) claim(ctx context.Context, a *Attempt, slot Slot, s *audit.Se
 		return nil, false, nil
 	}
 	entry.Timestamp = r.Now().UTC().Truncate(time.Millisecond)
-	entry.ID = audit.NewEntryID(entry.Timestamp, r.random()) // nobody can take it before
+	entry.ID = audit.RandomEntryID(entry.Timestamp, r.Random)
 	r.remember(slot, &entry)
 	return &entry, true, nil
-}
-
-func (r *Recorder) random() (b [10]byte) {
-	r.Random(b[:])
-	return b
 }
 
 func (r *Recorder) remember(slot Slot, pending *audit.Entry) {

@@ -13,8 +13,11 @@ import (
 
 // The limits of an entry. Lengths of text are counted in bytes of UTF-8.
 const (
-	MaxEntryBytes      = 256 << 10 // one entry as JSON
-	MaxDepth           = 64        // levels of nesting; the entry itself is the first
+	MaxEntryBytes = 256 << 10 // one entry as JSON
+	// MaxObjectBytes is the size of the objects of an entry together, once its secrets are removed and its
+	// sensitive fields encrypted. What stands in the place of a short value is longer.
+	MaxObjectBytes     = MaxEntryBytes * 3 / 2
+	MaxDepth           = 64 // levels of nesting; the entry itself is the first
 	MaxUserID          = 256
 	MaxSessionID       = 256
 	MaxRequestID       = 256
@@ -26,6 +29,8 @@ const (
 	MaxIdempotencyKey  = 256
 	MaxFutureTimestamp = 24 * time.Hour // the largest lead of a timestamp over the service's clock
 	MaxClockError      = 24 * time.Hour // how far a clock of the service may be off
+	// MaxLead is how far the timestamp of a stored entry can be ahead of the right time.
+	MaxLead = MaxFutureTimestamp + MaxClockError
 )
 
 // The limits of a bulk, one request with many entries.

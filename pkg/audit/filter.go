@@ -53,8 +53,9 @@ type Time struct{ From, To time.Time }
 // Received is true if From ≤ received_at < To. A zero bound is open.
 type Received struct{ From, To time.Time }
 
-// MaxPrefix is the length of the longest value of a Prefix, in bytes.
-const MaxPrefix = 64
+// MaxPrefix is the length of the longest value of a Prefix, in bytes. It is that of the longest
+// resource_id.
+const MaxPrefix = MaxResourceID
 
 // Prefix is true if the field has a value that begins with Value, byte for byte. Value has 1 to
 // MaxPrefix bytes, which need not be whole characters. Values have the form of Equals.
@@ -166,10 +167,18 @@ func (e *Entry) Values(field Field) []string {
 	if field == FieldChanged {
 		return e.Changed
 	}
-	if value := e.Value(field); value != "" {
-		return []string{value}
+	return e.AppendValues(nil, field)
+}
+
+// AppendValues appends what Values returns.
+func (e *Entry) AppendValues(values []string, field Field) []string {
+	if field == FieldChanged {
+		return append(values, e.Changed...)
 	}
-	return nil
+	if value := e.Value(field); value != "" {
+		return append(values, value)
+	}
+	return values
 }
 
 // HasToken reports whether the entry has the token, as a search index has it.

@@ -24,6 +24,13 @@ func NewEntryID(t time.Time, random [10]byte) EntryID {
 	return id
 }
 
+// RandomEntryID returns an id for time t whose free bits random fills in, so that nobody can take it before.
+func RandomEntryID(t time.Time, random func(b []byte)) EntryID {
+	var b [10]byte
+	random(b[:])
+	return NewEntryID(t, b)
+}
+
 // IDSequence gives the entries of one request their ids. The first sequenceBits free bits
 // of an id count from a random start, so that entries of one millisecond keep the order of
 // the request. The other 52 free bits are random, so that ids of different requests do not
@@ -98,7 +105,8 @@ func ParseEntryID(s string) (EntryID, error) {
 }
 
 // MessageID identifies an ingest message: the queue message with which accepted entries reach
-// the system of record.
+// the system of record. It begins with six bytes of Unix milliseconds and is random otherwise, as an EntryID, so that stores append
+// the ids of a tenant one after the other.
 type MessageID [16]byte
 
 // IsZero reports whether the id is unset.
@@ -106,7 +114,7 @@ func (id MessageID) IsZero() bool { return id == MessageID{} }
 
 // Tag returns a short form that stores keep with an entry. It is 0 for an unset id. It tells
 // apart two messages that bring the same entry in the same millisecond.
-func (id MessageID) Tag() int64 { return int64(binary.BigEndian.Uint64(id[:8])) }
+func (id MessageID) Tag() int64 { return int64(binary.BigEndian.Uint64(id[8:])) }
 
 // IsZero reports whether the id is unset.
 func (id EntryID) IsZero() bool { return id == EntryID{} }

@@ -9,10 +9,6 @@ import (
 // MaxRestored is how many restores a tenant's record has at most.
 const MaxRestored = 100
 
-// restoredTrace is how long after its end a restore stays in a tenant's record: by then retention has found
-// the entries that it brought back.
-const restoredTrace = 30 * oneDay
-
 // ErrTooManyRestored says that the tenant has MaxRestored restores whose time is not over. It is an ErrConflict.
 var ErrTooManyRestored = fmt.Errorf("the tenant has %d restores whose time is not over: %w", MaxRestored, ErrConflict)
 
@@ -31,16 +27,16 @@ func (e *Entry) RestoreEnded(now time.Time) bool {
 	return !e.RestoredUntil.IsZero() && !now.Before(e.RestoredUntil)
 }
 
-// AddRestored adds a restore to the record, unless the record has it, and removes those that ended long ago. If
-// there is no room, it merges others that have ended. It reports whether the record was changed. It returns
-// ErrTooManyRestored if there is still no room.
+// AddRestored adds a restore to the record, unless the record has it. If there is no room, it merges others that have
+// ended. It forgets none: a legal hold can keep what it brought back for years. It reports whether the record was
+// changed. It returns ErrTooManyRestored if there is still no room.
 func (t *Tenant) AddRestored(r Restored, now time.Time) (bool, error) {
 	if slices.ContainsFunc(t.Restored, func(o Restored) bool {
 		return o.From.Equal(r.From) && o.To.Equal(r.To) && o.Until.Equal(r.Until)
 	}) {
 		return false, nil
 	}
-	left := slices.DeleteFunc(slices.Clone(t.Restored), func(o Restored) bool { return now.After(o.Until.Add(restoredTrace)) })
+	left := slices.Clone(t.Restored)
 	if len(left) >= MaxRestored {
 		left = mergeEnded(left, now)
 	}

@@ -34,6 +34,17 @@ func ParseTime(text string) (time.Time, error) {
 	return next.Add(-time.Millisecond), nil
 }
 
+// WholeMillisecond rounds a bound of timestamps up to whole milliseconds, as timestamps have: the same entries are before
+// it. The last millisecond of the year 9999 stays before its end, because RFC 3339 has no later year. The zero time
+// stays as it is.
+func WholeMillisecond(t time.Time) time.Time {
+	whole := t.UTC().Truncate(time.Millisecond)
+	if next := whole.Add(time.Millisecond); whole.Before(t) && next.Year() <= 9999 {
+		return next
+	}
+	return whole
+}
+
 // isRFC3339 reports whether a text has the form of RFC 3339, with an offset of less than a day.
 func isRFC3339(text string) bool {
 	const date = "0000-00-00T00:00:00"

@@ -48,3 +48,25 @@ func TestParseTimeRefuses(t *testing.T) {
 		}
 	}
 }
+
+func TestABoundInWholeMilliseconds(t *testing.T) {
+	for text, want := range map[string]string{
+		"2026-01-31T23:59:59.999Z":       "2026-01-31T23:59:59.999Z",
+		"2026-01-31T23:59:59.999999Z":    "2026-02-01T00:00:00Z",
+		"2026-02-01T01:00:00.0005+01:00": "2026-02-01T00:00:00.001Z",
+		"2026-02-01T00:00:00.000000001Z": "2026-02-01T00:00:00.001Z",
+		"9999-12-31T23:59:59.999999999Z": "9999-12-31T23:59:59.999Z",
+		"1969-12-31T23:59:59.998000001Z": "1969-12-31T23:59:59.999Z",
+	} {
+		at, err := audit.ParseTime(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := audit.WholeMillisecond(at).Format(time.RFC3339Nano); got != want {
+			t.Errorf("%s: got %s, want %s", text, got, want)
+		}
+	}
+	if got := audit.WholeMillisecond(time.Time{}); !got.IsZero() {
+		t.Errorf("no time: got %s, want none", got)
+	}
+}

@@ -165,7 +165,7 @@ func (r *ArchiveRunner) Run(ctx context.Context, s *jobs.Slice) (jobs.Result, er
 	if errors.Is(err, errTimeUp) {
 		return jobs.Result{}, nil
 	}
-	if failed := (*jobs.FailedError)(nil); errors.As(err, &failed) {
+	if failed := (*jobs.FailedError)(nil); errors.As(err, &failed) || errors.Is(err, audit.ErrPrecondition) { // the last slice of this worker
 		if discardErr := run.discard(ctx); discardErr != nil {
 			err = discardErr // if it could not end it, the next slice tries again
 		}
@@ -174,6 +174,11 @@ func (r *ArchiveRunner) Run(ctx context.Context, s *jobs.Slice) (jobs.Result, er
 		return jobs.Result{}, fmt.Errorf("clean up the archive of %s: %w", s.Job.Tenant, err)
 	}
 	return result, nil
+}
+
+// Report implements jobs.Reporter.
+func (r *ArchiveRunner) Report(job *jobs.Job, state jobs.State) (audit.Entry, error) {
+	return report(job, state)
 }
 
 // discard ends the replacement if the tenant is being deleted, and returns that as a *jobs.FailedError.

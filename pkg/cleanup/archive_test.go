@@ -3,7 +3,9 @@ package cleanup_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"slices"
 	"strings"
@@ -17,9 +19,13 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cleanup"
 	"github.com/ocelot-audit/ocelot/pkg/engine/fileblob"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/hold"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/restore"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/jobtest"
 )
 
@@ -75,7 +81,7 @@ func (w *world) archive(id string) {
 	w.T.Helper()
 	w.Owner.Settings.Archive = true
 	w.Worker.Runners[jobs.KindArchive] = &archive.Runner{
-		Store: w.DB.Entries(), Blobs: w.blobs.Blobs, Tenants: w, Places: w, Recorder: w, Now: w.Clock, Random: jobtest.Random, MaxRows: 100,
+		Store: w.DB.Entries(), Blobs: w.blobs.Blobs, Holds: w.DB.Holds(), Tenants: w, Places: w, Recorder: w, Now: w.Clock, Random: jobtest.Random, MaxRows: 100,
 	}
 	job := jobs.Job{ID: id, Kind: jobs.KindArchive, Tenant: "acme", CreatedBy: "service", Checkpoint: json.RawMessage(`{"month":"2026-03"}`)}
 	if _, err := w.Service.Start(w.T.Context(), job); err != nil {
@@ -235,7 +241,7 @@ func TestACleanupOfTheArchive(t *testing.T) {
 			w.wantLeft("acme", kept)
 			w.wantArchived(name, total, func(n int) bool { return !test.goes(n) })
 			last := w.Recorded[len(w.Recorded)-1]
-			if want := fmt.Sprintf(`{"count":%d,"held":0,"archive_count":%d}`, stored, inArchive); string(last.Metadata) != want {
+			if want := fmt.Sprintf(`{"state":"succeeded","count":%d,"held":0,"archive_count":%d}`, stored, inArchive); string(last.Metadata) != want {
 				t.Errorf("%s: recorded %s, want %s", name, last.Metadata, want)
 			}
 			w.archive("b")
@@ -317,7 +323,7 @@ func TestACleanupHasWhatTheDatabaseKeepsArchivedAgain(t *testing.T) {
 	w.wantArchiveCount("released", job.ID, 30)
 	w.wantArchived("released", 150, func(n int) bool { return n%10 != 3 && n%10 != 4 })
 	day := activity.Day{Work: activity.Archive, Tenant: "acme", Receipt: activity.Receipt{Day: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)}}
-	due, err := w.DB.Activity().DueAt(t.Context(), day)
+	due, _, err := w.DB.Activity().DueAt(t.Context(), day)
 	if want := activity.NextArchive(w.Time); err != nil || !due.Equal(want) {
 		t.Errorf("the day is due at %s, %v, want %s", due, err, want)
 	}
@@ -417,6 +423,31 @@ func TestACanceledCleanupOfTheArchiveEndsItsPart(t *testing.T) {
 				t.Errorf("%s: %d entries are archived and %d counted as removed, want 250 together", name, rows, count)
 			}
 			w.wantArchived(name, 250, func(n int) bool { return n%10 != 3 || int64(n/100) >= count/10 })
+			w.wantFinish(fmt.Sprintf(`{"state":"cancelled","count":0,"held":0,"archive_count":%d}`, count))
+		}
+	}
+}
+
+// TestTheEndOfACanceledCleanupOfTheArchiveIsRecordedOnce: the worker that ends its part is killed at each of its calls.
+func TestTheEndOfACanceledCleanupOfTheArchiveIsRecordedOnce(t *testing.T) {
+	t.Parallel()
+	for _, after := range []bool{false, true} {
+		for at, calls := 1, 1; at <= calls; at++ {
+			w := newWorld(t)
+			job := w.cleanTwoParts(byParts["a user"])
+			w.Calls, w.KillAt = 0, 3 // while it replaces a part
+			w.Deliver(1)
+			if _, err := w.Service.Cancel(t.Context(), admin, w.Owner, job); err != nil {
+				t.Fatal(err)
+			}
+			w.Calls, w.KillAt, w.After = 0, at, after
+			w.Work()
+			calls = w.Calls
+			count := *w.Job(job).ArchiveCount
+			if got := w.archivedRows() + count; got != 150 {
+				t.Errorf("killed at call %d: %d entries are archived or counted, want 150", at, got)
+			}
+			w.wantFinish(fmt.Sprintf(`{"state":"cancelled","count":0,"held":0,"archive_count":%d}`, count))
 		}
 	}
 }
@@ -576,6 +607,134 @@ func TestACleanupOfTheArchiveWaitsForAnEarlierOne(t *testing.T) {
 	w.wantArchiveCount("after it", job, 150)
 }
 
+// TestADamagedManifestStopsNoCleanupOfTheStores: a cleanup of the archive is canceled while it replaces a part, and
+// cannot tell whether the damaged manifest has the replacement. Other cleanups of the archive wait until it can.
+func TestADamagedManifestStopsNoCleanupOfTheStores(t *testing.T) {
+	w := newWorld(t)
+	canceled := w.cleanTwoParts(byParts["a user"])
+	w.store("acme", 150, 200)
+	w.Calls, w.KillAt = 0, 3 // while it replaces a part
+	w.Deliver(1)
+	w.KillAt = 0
+	key := month + "_manifest.json"
+	body, _, err := w.blobs.Get(t.Context(), "acme", key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := io.ReadAll(body)
+	if err := errors.Join(err, body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	put := func(text []byte) {
+		t.Helper()
+		if err := w.blobs.Put(t.Context(), "acme", key, export.ContentOf(text, "")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(whole[:len(whole)-9])
+	if _, err := w.Service.Cancel(t.Context(), admin, w.Owner, canceled); err != nil {
+		t.Fatal(err)
+	}
+	w.Time = w.Time.Add(time.Second)
+	stores := w.create(url.Values{"before": {"2026-03-02"}, "user_id": {"u4"}})
+	w.Time = w.Time.Add(time.Second)
+	inArchive := w.createInArchive(before)
+	work := func() {
+		t.Helper()
+		for handled := 0; handled < 300 && !w.Job(inArchive.ID).State.Finished(); handled++ {
+			if len(w.Messages) == 0 {
+				w.Time = w.Time.Add(4 * time.Minute)
+			}
+			if _, err := w.Service.Plan(t.Context()); err != nil { // a job that waits always has a message
+				t.Fatal(err)
+			}
+			w.Deliver(min(1, len(w.Messages)))
+		}
+	}
+	work()
+	w.WantJob(stores.ID, jobs.StateSucceeded, 5)
+	w.WantJob(inArchive.ID, jobs.StateRunning, 0)
+	if w.Job(canceled).Failures == 0 {
+		t.Error("the canceled cleanup counts no failure, want some")
+	}
+	put(whole)
+	work()
+	w.WantJob(inArchive.ID, jobs.StateSucceeded, 45)
+	w.wantArchived("at the end", 200, func(int) bool { return false })
+}
+
+// slowRestore has the entries of a restore whose store is slow.
+type slowRestore struct {
+	restore.Entries
+	before func() // is called before entries are stored
+}
+
+func (s slowRestore) Append(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) (ingest.Appended, error) {
+	s.before()
+	return s.Entries.Append(ctx, tenant, entries)
+}
+
+// restoring is what a restore needs beside the stores.
+type restoring struct{ *world }
+
+func (r restoring) Update(_ context.Context, tenant audit.Tenant) error {
+	r.Owner = tenant
+	return nil
+}
+
+func (restoring) Touch(context.Context, audit.TenantID, []audit.Entry) error { return nil }
+
+func (r restoring) Send(ctx context.Context, tenant audit.TenantID, bodies []string) error {
+	for _, body := range bodies {
+		contents, err := envelope.Unpack(body)
+		if err == nil {
+			_, err = search.PutEntries(ctx, r.DB.Index(), tenant, contents.Entries)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestACleanupWaitsForWhatACanceledRestoreStillWrites: the worker of the restore has not noticed the cancellation. What it
+// brings back goes too.
+func TestACleanupWaitsForWhatACanceledRestoreStillWrites(t *testing.T) {
+	w := newWorld(t)
+	w.store("acme", 0, 100)
+	w.archive("a")
+	w.leave(100)
+	with := restoring{w}
+	restores := &restore.Service{Jobs: w.Service, Recorder: w, Now: w.Clock, Random: jobtest.Random}
+	by := access.Principal{Subject: "ann", Grants: map[audit.TenantID][]access.Permission{"acme": {access.ArchiveRestore}}}
+	r, err := restores.Create(t.Context(), by, w.Owner, restore.Request{From: w.Time.AddDate(0, 0, -9), To: w.Time, Days: 9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Time = w.Time.Add(time.Second)
+	var job jobs.Job
+	w.Worker.Runners[jobs.KindRestore] = &restore.Runner{
+		Entries: slowRestore{w.DB.Entries(), func() {
+			if _, err := restores.Cancel(t.Context(), by, w.Owner, r.ID); err != nil {
+				t.Error(err)
+			}
+			job = w.createInArchive(before)
+			for end := w.Time.Add(20 * time.Second); w.Time.Before(end) && len(w.Messages) > 0; {
+				w.Deliver(1)
+			}
+		}},
+		Archive: w.blobs.Blobs, Index: with, Days: with, Jobs: w.DB.Jobs(), Tenants: with, Now: w.Clock,
+	}
+	w.Work()
+	if job.ID == "" {
+		t.Fatal("the restore has stored nothing")
+	}
+	w.WantJob(job.ID, jobs.StateSucceeded, 100)
+	w.wantArchiveCount("at the end", job.ID, 100)
+	w.wantLeft("acme", 0)
+	w.wantArchived("at the end", 100, func(int) bool { return false })
+}
+
 // A tenant is deleted while a worker stores a part. Nothing of it is left, and a kept archive is as it was.
 func TestACleanupOfTheArchiveLeavesNothingOfADeletedTenant(t *testing.T) {
 	for _, kept := range []bool{false, true} {
@@ -599,6 +758,119 @@ func TestACleanupOfTheArchiveLeavesNothingOfADeletedTenant(t *testing.T) {
 				w.wantArchived("kept", 150, func(int) bool { return true })
 			} else if left := w.removeArchive(); len(left) > 0 {
 				t.Errorf("deleted at file %d: %q are left", at, left)
+			}
+		}
+	}
+}
+
+// TestACanceledCleanupLeavesNothingOfADeletedTenant: a cleanup of the archive is canceled and its tenant deleted while a
+// worker stores a part. The worker is killed once it has stored the ids.
+func TestACanceledCleanupLeavesNothingOfADeletedTenant(t *testing.T) {
+	for _, kept := range []bool{false, true} {
+		w := newWorld(t)
+		job := w.cleanTwoParts(byParts["a user"])
+		w.After = true
+		w.blobs.created = func(string) {
+			w.blobs.created = nil
+			if _, err := w.Service.Cancel(t.Context(), admin, w.Owner, job); err != nil {
+				t.Error(err)
+			}
+			w.Owner.Status, w.Owner.KeepArchive = audit.TenantDeleting, kept
+			if !kept {
+				w.removeArchive()
+			}
+			w.KillAt = w.Calls + 1
+		}
+		w.Work()
+		if got := w.Job(job); got.State != jobs.StateCanceled || !got.CleanAt.IsZero() {
+			t.Errorf("the job is %s and is cleaned at %v, want it canceled and cleaned", got.State, got.CleanAt)
+		}
+		if kept {
+			w.wantArchived("kept", 150, func(int) bool { return true })
+		} else if left := w.removeArchive(); len(left) > 0 {
+			t.Errorf("%q are left, want nothing", left)
+		}
+	}
+}
+
+// TestAHoldKeepsTheArchiveOfADeletedTenant: the tenant of a cleanup of the archive is deleted after each call of its
+// worker, while a legal hold stands that stops the deletion. Perhaps the cleanup was canceled. Nothing is removed any
+// more.
+func TestAHoldKeepsTheArchiveOfADeletedTenant(t *testing.T) {
+	t.Parallel()
+	for query, parameters := range byParts {
+		for _, canceled := range []bool{false, true} {
+			for at, reached := 1, true; reached; at++ {
+				w := newWorld(t)
+				job, rows := w.cleanTwoParts(parameters), int64(0)
+				reached = false
+				w.Calls, w.InterruptAt, w.After = 0, at, true
+				w.Interrupt = func() {
+					w.Interrupt, reached, rows = nil, true, w.archivedRows()
+					if j := w.Job(job); canceled && !j.State.Finished() && !j.Committed {
+						if _, err := w.Service.Cancel(t.Context(), admin, w.Owner, job); err != nil {
+							t.Error(err)
+						}
+					}
+					w.Owner.Status = audit.TenantDeleting
+					w.hold(hold.Hold{ID: "h"})
+				}
+				w.Work()
+				if !reached {
+					continue
+				}
+				name := fmt.Sprintf("%s, deleted after call %d", query, at)
+				if got := w.archivedRows(); got != rows {
+					t.Errorf("%s: %d entries are archived, want %d as before", name, got, rows)
+				}
+				m := w.manifest()
+				for i := range m.Files {
+					if err := archive.ReadPart(t.Context(), w.blobs, "acme", m.Month, &m.Files[i], func(*audit.Entry) error { return nil }); err != nil {
+						t.Errorf("%s: %v", name, err)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestNothingIsNotedOfADeletedTenant: a tenant is deleted while a cleanup notes what it has removed. Then the worker
+// goes on, was killed, was replaced by another one, or the job was canceled.
+func TestNothingIsNotedOfADeletedTenant(t *testing.T) {
+	for _, then := range []string{"goes on", "killed", "replaced", "canceled"} {
+		for _, stays := range []string{"", "kept", "held"} {
+			w := newWorld(t)
+			w.store("acme", 0, 20)
+			w.runner.Cleaned = &archive.CleanedLog{Blobs: w.blobs, Holds: w.DB.Holds(), Tenants: w, Now: w.Clock}
+			w.Owner.Settings.Archive = true
+			job := w.create(before).ID
+			w.blobs.created = func(string) {
+				w.blobs.created = nil
+				switch then {
+				case "killed":
+					w.KillAt = w.Calls + 1
+				case "replaced":
+					stored := w.Job(job)
+					stored.Generation++
+					if err := w.DB.Jobs().UpdateJob(t.Context(), stored, stored.Generation-1); err != nil {
+						t.Error(err)
+					}
+				case "canceled":
+					if _, err := w.Service.Cancel(t.Context(), admin, w.Owner, job); err != nil {
+						t.Error(err)
+					}
+				}
+				w.Owner.Status, w.Owner.KeepArchive = audit.TenantDeleting, stays == "kept"
+				if stays == "held" {
+					w.hold(hold.Hold{ID: "h"})
+				}
+			}
+			w.Work()
+			if w.blobs.created != nil {
+				t.Error("nothing was noted")
+			}
+			if got, want := len(w.removeArchive()), stays != ""; got > 0 != want {
+				t.Errorf("%s %s: %d files are left, want some: %t", then, stays, got, want)
 			}
 		}
 	}
@@ -640,6 +912,7 @@ func TestADamagedPartFailsACleanupOfTheArchive(t *testing.T) {
 		t.Errorf("the job is %s (%s), want it failed by the part", got.State, got.Error)
 	}
 	w.wantArchiveCount("damaged", job.ID, 100)
+	w.wantFinish(`{"state":"failed","count":0,"held":0,"archive_count":100}`)
 	if f := w.manifest().Part(2); f == nil {
 		t.Error("the manifest lacks the damaged part, want it as before")
 	}

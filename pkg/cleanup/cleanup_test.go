@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/archive"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cleanup"
@@ -54,7 +55,7 @@ func newWorld(t *testing.T) *world {
 	w.runner = &cleanup.Runner{
 		Reader: walk.Reader{Entries: find, Tenants: w, Texts: jobtest.Texts{}, Now: w.Clock},
 		Store:  &store{Store: w.DB.Entries(), w: w.World}, Index: mortalIndex{w.DB.Index(), w.World}, Holds: w.DB.Holds(), Jobs: w.DB.Jobs(), Cleaned: w,
-		Removed: func(context.Context, audit.TenantID) error { w.freed++; return nil }, Recorder: w, Random: jobtest.Random,
+		Removed: func(context.Context, audit.TenantID) error { w.freed++; return nil },
 	}
 	files, err := fileblob.OpenPlain(t.TempDir())
 	if err != nil {
@@ -62,7 +63,7 @@ func newWorld(t *testing.T) *world {
 	}
 	t.Cleanup(func() { _ = files.Close() })
 	w.blobs = &blobs{Blobs: files, w: w.World}
-	w.runner.Archive = &archive.Rewriter{Blobs: w.blobs, Now: w.Clock}
+	w.runner.Archive = &archive.Rewriter{Blobs: w.blobs, Holds: w.DB.Holds(), Now: w.Clock}
 	w.archiver = &cleanup.ArchiveRunner{Reader: w.runner.Reader, Holds: w.DB.Holds(), Jobs: w.DB.Jobs(), Archive: w.runner.Archive, Register: w.DB.Activity()}
 	w.Worker.Runners[jobs.KindCleanup] = eitherRunner{w.runner, w.archiver}
 	return w
@@ -76,6 +77,11 @@ func (w *world) Note(_ context.Context, _ audit.TenantID, ids []audit.EntryID) e
 		}
 		return nil
 	})
+}
+
+// Discard implements cleanup.CleanedLog.
+func (w *world) Discard(context.Context, audit.Tenant, audit.TenantID) error {
+	return w.Call(func() error { clear(w.noted); return nil })
 }
 
 // wantNoted checks that exactly so many entries were noted, none of which is stored.
@@ -96,11 +102,13 @@ type store struct {
 	w *jobtest.World
 	// marked, if it is set, is called after each page was marked.
 	marked func()
+	// removed is the number of the last call at the last removal.
+	removed int
 }
 
-func (s *store) Mark(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID, after time.Duration) error {
+func (s *store) MarkRead(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) error {
 	return s.w.Call(func() error {
-		err := s.Store.Mark(ctx, tenant, ids, after)
+		err := s.Store.MarkRead(ctx, tenant, entries)
 		if s.marked != nil {
 			s.marked()
 		}
@@ -109,7 +117,9 @@ func (s *store) Mark(ctx context.Context, tenant audit.TenantID, ids []audit.Ent
 }
 
 func (s *store) RemoveDue(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) (n int, err error) {
-	return n, s.w.Call(func() error { n, err = s.Store.RemoveDue(ctx, tenant, ids); return err })
+	err = s.w.Call(func() error { n, err = s.Store.RemoveDue(ctx, tenant, ids); return err })
+	s.removed = s.w.Calls
+	return n, err
 }
 
 // mortalIndex is the index of a worker that can be killed.
@@ -223,7 +233,7 @@ func TestACleanupRemovesWhatItsPreviewCounts(t *testing.T) {
 		if got, want := w.Actions(), []string{"cleanup.create " + job.ID, "cleanup.finish " + job.ID}; !slices.Equal(got, want) {
 			t.Errorf("%s: recorded %q, want %q", name, got, want)
 		}
-		if got, want := string(w.Recorded[1].Metadata), fmt.Sprintf(`{"count":%d,"held":0}`, test.want); got != want {
+		if got, want := string(w.Recorded[1].Metadata), fmt.Sprintf(`{"state":"succeeded","count":%d,"held":0}`, test.want); got != want {
 			t.Errorf("%s: recorded %s at the end, want %s", name, got, want)
 		}
 		if got, want := w.freed > 0, test.want > 0; got != want {
@@ -245,7 +255,7 @@ func TestThePreviewTellsTimesAndWhatIsHeld(t *testing.T) {
 	w.Work()
 	w.WantJob(job.ID, jobs.StateSucceeded, want.Count)
 	w.wantLeft("acme", want.Held)
-	if got, want := string(w.Recorded[1].Metadata), `{"count":75,"held":25}`; got != want {
+	if got, want := string(w.Recorded[1].Metadata), `{"state":"succeeded","count":75,"held":25}`; got != want {
 		t.Errorf("recorded %s at the end, want %s", got, want)
 	}
 	if diff := cmp.Diff(cleanup.Preview{Held: 25}, w.preview(before)); diff != "" {
@@ -331,7 +341,7 @@ func TestAKilledCleanupCountsExactly(t *testing.T) {
 			w.WantJob(job.ID, jobs.StateSucceeded, 1080)
 			w.wantLeft("acme", 120)
 			w.wantNoted(1080)
-			if got, want := string(w.Recorded[len(w.Recorded)-1].Metadata), `{"count":1080,"held":120}`; got != want {
+			if got, want := string(w.Recorded[len(w.Recorded)-1].Metadata), `{"state":"succeeded","count":1080,"held":120}`; got != want {
 				t.Errorf("recorded %s at the end, want %s", got, want)
 			}
 			if t.Failed() {
@@ -387,6 +397,89 @@ func TestACanceledCleanupCountsExactly(t *testing.T) {
 			if got := w.Job(job.ID); got.State != jobs.StateCanceled || got.Count%200 != 0 {
 				t.Errorf("the job is %s with the count %d, want it canceled after whole pages", got.State, got.Count)
 			}
+			w.wantFinish(fmt.Sprintf(`{"state":"cancelled","count":%d,"held":0}`, w.Job(job.ID).Count))
+			if t.Failed() {
+				t.Fatalf("killed at call %d, after its effect: %t", at, after)
+			}
+		}
+	}
+}
+
+// wantFinish checks that the log has one entry about what the cleanup has done.
+func (w *world) wantFinish(want string) {
+	w.T.Helper()
+	var got []string
+	for i := range w.Recorded {
+		if e := &w.Recorded[i]; e.Action == "cleanup.finish" {
+			got = append(got, string(e.Metadata))
+		}
+	}
+	if !slices.Equal(got, []string{want}) {
+		w.T.Errorf("recorded %q at the end, want %q once", got, want)
+	}
+}
+
+// TestTheEndOfACanceledCleanupIsRecordedOnce: the worker that ends its page is killed at each of its calls.
+func TestTheEndOfACanceledCleanupIsRecordedOnce(t *testing.T) {
+	t.Parallel()
+	for _, after := range []bool{false, true} {
+		for at, calls := 1, 1; at <= calls; at++ {
+			w := newWorld(t)
+			w.store("acme", 0, 1200)
+			w.hold(hold.Hold{ID: "1", UserIDs: []string{"u5"}})
+			job := w.create(before)
+			w.Time = w.Time.Add(time.Minute)
+			w.KillAt, w.After = 4, true // once it has removed the first page
+			w.Deliver(1)
+			if _, err := w.Service.Cancel(t.Context(), admin, jobtest.Acme, job.ID); err != nil {
+				t.Fatal(err)
+			}
+			w.Calls, w.KillAt, w.After = 0, at, after
+			w.Work()
+			calls = w.Calls
+			w.WantJob(job.ID, jobs.StateCanceled, 900)
+			w.wantLeft("acme", 300)
+			w.wantFinish(`{"state":"cancelled","count":900,"held":100}`)
+			if t.Failed() {
+				t.Fatalf("killed at call %d, after its effect: %t", at, after)
+			}
+		}
+	}
+}
+
+// noParameters is a later release that does not take the parameters of a cleanup any more.
+type noParameters struct{ walk.Pages }
+
+func (noParameters) SelectAt(time.Time, audit.Tenant, access.Scope, url.Values, ...string) (search.Selection, error) {
+	return search.Selection{}, audit.Invalid("?q", "invalid", "is not known")
+}
+
+// TestACleanupThatFailsCountsExactly: its worker is killed before and after each of its calls in turn, and then the job
+// fails.
+func TestACleanupThatFailsCountsExactly(t *testing.T) {
+	t.Parallel()
+	for at := 2; ; at++ {
+		for _, after := range []bool{false, true} {
+			w := newWorld(t)
+			w.store("acme", 0, 300)
+			w.KillAt, w.After = at, after
+			job := w.create(before)
+			w.Time = w.Time.Add(time.Minute)
+			w.Deliver(1)
+			if j := w.Job(job.ID); j.State.Finished() || j.Committed {
+				return // it has no more calls
+			}
+			w.runner.Entries = noParameters{w.runner.Entries}
+			w.Time = w.Time.Add(4 * time.Minute)
+			if _, err := w.Service.Plan(t.Context()); err != nil { // the killed worker has sent no message
+				t.Fatal(err)
+			}
+			w.Work()
+			count := w.Job(job.ID).Count
+			w.WantJob(job.ID, jobs.StateFailed, count)
+			w.wantLeft("acme", 300-count)
+			w.wantNoted(count)
+			w.wantFinish(fmt.Sprintf(`{"state":"failed","count":%d,"held":0}`, count))
 			if t.Failed() {
 				t.Fatalf("killed at call %d, after its effect: %t", at, after)
 			}
@@ -505,6 +598,108 @@ func TestWhatIsSentAgainStays(t *testing.T) {
 	w.Work()
 	w.WantJob(job.ID, jobs.StateSucceeded, 100)
 	w.wantLeft("acme", 1)
+}
+
+// TestAWorkerThatSleptRemovesNothingThatIsThereAgain: a worker sleeps before or after each of its calls in turn. Another
+// one ends the job meanwhile. Then clients send what it removed again, and a restore brings some of it back.
+func TestAWorkerThatSleptRemovesNothingThatIsThereAgain(t *testing.T) {
+	t.Parallel()
+	for at := 1; ; at++ {
+		for _, after := range []bool{false, true} {
+			w := newWorld(t)
+			entries := &store{Store: sleepy{w.DB.Entries(), w.World}, w: w.World}
+			w.runner.Store = entries
+			w.runner.Holds = holds{w.DB.Holds(), func() { _ = w.Call(func() error { return nil }) }}
+			woke := -1
+			w.runner.Index = unindexing{w.DB.Index(), func() error {
+				if w.Calls == woke && entries.removed != woke { // it has just asked; the comparison of the index mends that
+					return jobtest.ErrKilled
+				}
+				return nil
+			}}
+			w.store("acme", 0, 30)
+			received := w.entry("acme", 0).ReceivedAt.Add(-time.Second)
+			job := w.create(before)
+			w.Time = w.Time.Add(time.Minute)
+			w.InterruptAt, w.After = at, after
+			slept := false
+			w.Interrupt = func() {
+				w.Interrupt, slept = nil, true
+				w.Time = w.Time.Add(4 * time.Minute)
+				if _, err := w.Service.Plan(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				w.Work()
+				w.WantJob(job.ID, jobs.StateSucceeded, 30)
+				var back []audit.Entry
+				for n := range 20 {
+					e := w.entry("acme", n)
+					if n%2 == 0 {
+						e.ReceivedAt, e.RestoredUntil = received, w.Time.Add(24*time.Hour)
+					}
+					back = append(back, e)
+				}
+				w.Put("acme", back)
+				woke = w.Calls
+			}
+			w.Work()
+			if !slept {
+				if at < 10 {
+					t.Errorf("the worker made %d calls, want more than 9", at-1)
+				}
+				return
+			}
+			w.WantJob(job.ID, jobs.StateSucceeded, 30)
+			w.wantLeft("acme", 20) // those that are there again
+			if t.Failed() {
+				t.Fatalf("the worker slept at call %d, after its effect: %t", at, after)
+			}
+		}
+	}
+}
+
+// TestTheIndexIsComparedAfterARemoval: a message that is under way can put entries back into the index, also if the
+// worker was killed and the job canceled.
+func TestTheIndexIsComparedAfterARemoval(t *testing.T) {
+	w := newWorld(t)
+	w.runner.Compared, w.runner.Grace = w.DB.Activity(), time.Hour
+	midnight := w.entry("acme", 0)
+	midnight.Timestamp = midnight.Timestamp.Add(-time.Millisecond)
+	midnight.ID = audit.NewEntryID(midnight.Timestamp, [10]byte{1})
+	w.Put("acme", []audit.Entry{midnight})
+	w.store("acme", 0, 1200)
+	job := w.create(before)
+	w.Time = w.Time.Add(time.Minute)
+	removed := w.Time
+	w.runner.Index = unindexing{w.DB.Index(), func() error { return jobtest.ErrKilled }}
+	w.Deliver(1)
+	if _, err := w.Service.Cancel(t.Context(), admin, jobtest.Acme, job.ID); err != nil {
+		t.Fatal(err)
+	}
+	for _, day := range []int{-1, 0, 1} {
+		record := activity.Day{Work: activity.Index, Tenant: "acme", Receipt: activity.Receipt{Day: time.Date(2026, 3, 1+day, 0, 0, 0, 0, time.UTC)}}
+		got, _, err := w.DB.Activity().DueAt(t.Context(), record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := removed.Add(time.Hour)
+		if day == 1 {
+			want = time.Time{} // nothing of it was removed
+		}
+		if !got.Equal(want) {
+			t.Errorf("day %d is compared at %v, want %v", day, got, want)
+		}
+	}
+}
+
+// sleepy is the system of record of a worker that can sleep when it reads.
+type sleepy struct {
+	cleanup.Store
+	w *jobtest.World
+}
+
+func (s sleepy) EntriesByID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) (found []audit.Entry, err error) {
+	return found, s.w.Call(func() error { found, err = s.Store.EntriesByID(ctx, tenant, ids); return err })
 }
 
 // unindexing calls something before each removal from the index.

@@ -63,7 +63,7 @@ func (c *Client) Bulk(ctx context.Context, entries [][]byte) (Bulk, error) {
 func (b *Bulk) rejectedForNow() (places []int, first *Problem) {
 	for i := range b.Items {
 		problem := b.Items[i].Error
-		if b.Items[i].Status != ingest.Rejected || problem == nil || !isTransient(problem) {
+		if b.Items[i].Status != ingest.Rejected || problem == nil || !IsTransient(problem) {
 			continue
 		}
 		if first == nil {

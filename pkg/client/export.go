@@ -15,7 +15,13 @@ type Export struct {
 	Job
 	Bytes  int64  `json:"bytes"`
 	SHA256 string `json:"sha256"` // of the file, in hexadecimal digits
-	URL    string `json:"url"`    // "" if there is no file
+	URL    string `json:"url"`    // "" if there is no file, or it is not for this credential
+	// Expired says that the file was removed because its time was over, and RemovedByErasure that an
+	// erasure removed it.
+	Expired          bool `json:"expired"`
+	RemovedByErasure bool `json:"removed_by_erasure"`
+	// URLRequires are the permissions that this credential lacks to get the URL.
+	URLRequires []string `json:"url_requires"`
 }
 
 // Export returns the file of GET /logs/export. If it is not answered at once, Export returns the job

@@ -9,9 +9,12 @@ import (
 // Job is work that the service does after a request.
 type Job struct {
 	ID       string  `json:"id"`
+	Kind     string  `json:"kind"`
 	State    string  `json:"state"`
 	Progress float64 `json:"progress"` // 0 to 1
 	Count    int64   `json:"count"`    // entries handled so far
+	// CreatedAt is when it was created, as the service spells it.
+	CreatedAt string `json:"created_at"`
 	// ArchiveCount counts the entries that a cleanup has removed from the archive; nil: it was not to.
 	ArchiveCount *int64 `json:"archive_count"`
 	Error        string `json:"error"` // why it failed

@@ -27,8 +27,9 @@ func (e *connectionError) Error() string { return e.err.Error() }
 
 func (e *connectionError) Unwrap() error { return e.err }
 
-// isTransient reports whether a retry can succeed.
-func isTransient(err error) bool {
+// IsTransient reports whether a retry of a request that failed with this error can succeed: the
+// service or the network was away, or the service received too much.
+func IsTransient(err error) bool {
 	var connection *connectionError
 	if errors.As(err, &connection) {
 		return true
@@ -50,7 +51,7 @@ type retries struct{ failures int }
 // next reports whether to retry after the error, and the pause before the retry. The pause grows
 // exponentially and has jitter. It is never shorter than the service's Retry-After.
 func (r *retries) next(err error, jitter func() float64) (pause time.Duration, retry bool) {
-	if !isTransient(err) {
+	if !IsTransient(err) {
 		return 0, false
 	}
 	r.failures++

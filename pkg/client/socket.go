@@ -201,7 +201,7 @@ func (f *follower) complete(ctx context.Context, items []item) error {
 			switch {
 			case err == nil:
 				items[i].text = text
-			case !errors.As(err, &problem) || isTransient(err):
+			case !errors.As(err, &problem) || IsTransient(err):
 				return &connectionError{err}
 			}
 			return nil // it comes as it is: it may not be read, or no longer exists

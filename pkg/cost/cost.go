@@ -17,7 +17,7 @@ import (
 )
 
 // NotIncluded is what no estimate has.
-const NotIncluded = "backups, data transfer, alarms, traces, firewall, support, discounts"
+const NotIncluded = "the work of archiving and removing entries, backups, data transfer, alarms, traces, firewall, support, discounts"
 
 // Workload is what a deployment has to do.
 type Workload struct {

@@ -243,6 +243,24 @@ func TestPublicFieldsAreThoseOfTheText(t *testing.T) {
 	}
 }
 
+func TestAnEntryHasTheRequiredFields(t *testing.T) {
+	entry, invalid := entryjson.ParseSubmitted([]byte(minimal(`"severity":"INFO"`)))
+	if invalid != nil {
+		t.Fatal(invalid)
+	}
+	entry.Tenant, entry.Timestamp, entry.ReceivedAt = "acme", time.UnixMilli(1), time.UnixMilli(2)
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(entryjson.AppendPublic(nil, &entry.Entry, time.Time{}), &members); err != nil {
+		t.Fatal(err)
+	}
+	got, want := entryjson.RequiredFields(), slices.Collect(maps.Keys(members))
+	slices.Sort(got)
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestParseStoredIgnoresFieldsOfLaterVersions(t *testing.T) {
 	entry := fullEntry()
 	text := bytes.Replace(entryjson.AppendStored(nil, &entry), []byte(`{`), []byte(`{"later":{"x":[1]},`), 1)

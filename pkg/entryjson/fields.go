@@ -33,3 +33,8 @@ var publicFields = []string{
 
 // PublicFields returns the members that AppendPublic can write, in its order.
 func PublicFields() []string { return slices.Clone(publicFields) }
+
+var requiredFields = []string{nameID, nameTenant, nameUserID, nameAction, nameResourceType, nameTimestamp, nameSeverity, nameReceivedAt}
+
+// RequiredFields returns the members that every stored entry has.
+func RequiredFields() []string { return slices.Clone(requiredFields) }

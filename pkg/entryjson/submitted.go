@@ -30,6 +30,8 @@ type Submitted struct {
 	Unreadable bool
 	// ClaimedTenant is the body's tenant_id. It must equal the authorized tenant.
 	ClaimedTenant string
+	// Exported is nil unless the entry has states, and members of an entry that a service answered.
+	Exported *Exported
 }
 
 // clientFields are the fields that a client can send.
@@ -39,7 +41,7 @@ var clientFields = strings.Join([]string{
 }, ", ")
 
 // ServiceFields returns the members that only the service sets. A client's value is ignored, so
-// that a client can send an entry as it got it.
+// that a client can send an entry as it got it. Submitted.ChangedPaths has one exception.
 func ServiceFields() []string { return slices.Clone(serviceFields) }
 
 var serviceFields = []string{
@@ -53,16 +55,19 @@ var serviceFields = []string{
 // says that text is not a JSON object as a whole.
 func ParseSubmitted(text []byte) (Submitted, *audit.ValidationError) {
 	text = bytes.TrimSpace(text)
-	if len(text) > audit.MaxEntryBytes {
-		return Submitted{Unreadable: true}, audit.Invalid("", "too_large", "must be at most %d bytes of JSON", audit.MaxEntryBytes)
+	p := submission{large: len(text) > audit.MaxEntryBytes}
+	if p.large && !mayBeAnswered(text) {
+		return tooLarge()
 	}
-	p := submission{}
 	err := readObject(text, p.member)
 	if syntactic := new(jsontext.SyntacticError); errors.As(err, &syntactic) {
 		if faults := spellingFaults(text); len(faults) > 0 {
-			p = submission{faults: faults}
+			p = submission{faults: faults, large: p.large}
 			err = readObject(text, p.member, lenient...)
 		}
+	}
+	if p.large && !p.fits(len(text)) {
+		return tooLarge()
 	}
 	if err != nil {
 		p.entry.Unreadable = true
@@ -71,14 +76,24 @@ func ParseSubmitted(text []byte) (Submitted, *audit.ValidationError) {
 	if len(p.faults) > 0 {
 		return p.entry, &audit.ValidationError{Fields: p.faults}
 	}
+	if len(p.entry.Before)+len(p.entry.After) > 0 {
+		p.entry.Exported = p.exported
+	}
 	return p.entry, nil
+}
+
+func tooLarge() (Submitted, *audit.ValidationError) {
+	return Submitted{Unreadable: true}, audit.Invalid("", "too_large", "must be at most %d bytes of JSON", audit.MaxEntryBytes)
 }
 
 // submission collects the fields and faults of one text.
 type submission struct {
-	entry  Submitted
-	faults []audit.FieldError
-	listed bool // a fault lists the fields
+	entry    Submitted
+	exported *Exported
+	large    bool // the text has more than audit.MaxEntryBytes
+	answered int  // the size of the members that a service can have added, in bytes; only of a large text
+	faults   []audit.FieldError
+	listed   bool // a fault lists the fields
 }
 
 func (p *submission) fault(name, code, format string, args ...any) {
@@ -94,6 +109,9 @@ func (p *submission) add(fault audit.FieldError) {
 
 func (p *submission) member(r *reader, name string, raw jsontext.Value) {
 	e := &p.entry
+	if p.large {
+		p.count(name, raw)
+	}
 	switch name {
 	case nameID:
 		p.parse(r, name, raw, func(s string) (err error) { e.ID, err = audit.ParseEntryID(s); return err })
@@ -133,6 +151,7 @@ func (p *submission) member(r *reader, name string, raw jsontext.Value) {
 		p.text(r, name, raw, &e.IdempotencyKey)
 	default:
 		if slices.Contains(serviceFields, name) {
+			p.serviceField(name, raw)
 			return
 		}
 		detail := "is not a field of an entry; put custom data into metadata"

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/go-json-experiment/json/jsontext"
@@ -31,6 +32,10 @@ const Version = 1
 // and the remaining bytes are for the message's attributes. A message with a single
 // entry may be larger, but always fits into SQS's limit of 1 MiB.
 const TargetBytes = 60 << 10
+
+// partBytes is the size for which many entries are divided into messages. They differ a little, and one that
+// is larger than TargetBytes becomes two.
+const partBytes = TargetBytes * 19 / 20
 
 // maxLines bounds the lines of a message, in bytes, unless a single entry is larger. A
 // consumer unpacks ten messages at once and needs many times their size. Similar lines
@@ -86,6 +91,8 @@ type Packer struct {
 	// Random fills b with random bytes. It gives each message its id; nil: messages have none.
 	// An ingest message needs an id; see Message.ID.
 	Random func(b []byte)
+	// Time is what the ids of messages begin with.
+	Time time.Time
 	// Traces are those of the entries that are added next. A message has those of its entries.
 	Traces []trace.Trace
 	// Handoff remembers the entries of the messages, unless all lines have more than maxHandedOn
@@ -168,11 +175,12 @@ func (p *Packer) Len() int { return len(p.ends) }
 // Messages returns messages with all added entries, in their order. It returns as few
 // as TargetBytes and the bound of the unpacked size allow, and none without entries.
 func (p *Packer) Messages() ([]string, error) {
-	return p.pack(nil, 0, len(p.ends))
+	return p.pack(nil, 0, len(p.ends), false)
 }
 
-// pack appends the messages of the entries with the indexes first to last-1.
-func (p *Packer) pack(messages []string, first, last int) ([]string, error) {
+// pack appends the messages of the entries with the indexes first to last-1. foreseen says that they are a part
+// whose size was estimated.
+func (p *Packer) pack(messages []string, first, last int, foreseen bool) ([]string, error) {
 	if first == last {
 		return messages, nil
 	}
@@ -181,9 +189,13 @@ func (p *Packer) pack(messages []string, first, last int) ([]string, error) {
 		start = p.ends[first-1]
 	}
 	if size := p.ends[last-1] - start; size > maxLines && last-first > 1 {
-		return p.packParts(messages, first, last, size/maxLines+1)
+		return p.packParts(messages, first, last, size/maxLines+1, false)
 	}
-	id, traces, lines := p.newID(), p.tracesOf(first, last), p.lines[start:p.ends[last-1]]
+	lines := p.lines[start:p.ends[last-1]]
+	if parts := messagesFor(lines); parts > 1 && last-first > 1 && !foreseen {
+		return p.packParts(messages, first, last, parts, true)
+	}
+	id, traces := p.newID(), p.tracesOf(first, last)
 	body, err := encode(message{Tenant: p.Tenant, ID: textOf(id), Traces: traces, Count: last - first}, lines)
 	if err != nil {
 		return nil, err
@@ -194,13 +206,30 @@ func (p *Packer) pack(messages []string, first, last int) ([]string, error) {
 		}
 		return append(messages, body), nil
 	}
-	return p.packParts(messages, first, last, len(body)/TargetBytes+1)
+	return p.packParts(messages, first, last, len(body)/partBytes+1, true)
+}
+
+// sampleBytes is how much of many lines is compressed to estimate the size of all. Compressing all of them
+// only to see that they are too many would take as long as all else that packs them.
+const sampleBytes = 64 << 10
+
+// messagesFor estimates how many messages lines need. It returns 1 if that should be found out by packing them.
+func messagesFor(lines []byte) int {
+	if len(lines) < 4*sampleBytes {
+		return 1
+	}
+	s := scratches.Get().(*scratch)
+	defer s.release()
+	s.packed = appendFrame(s.packed[:0], lines[:sampleBytes])
+	return base64.StdEncoding.EncodedLen(len(s.packed))*len(lines)/sampleBytes/partBytes + 1
 }
 
 // newID returns a new message id, the zero id without Random.
 func (p *Packer) newID() (id audit.MessageID) {
 	if p.Random != nil {
-		p.Random(id[:])
+		var random [10]byte
+		p.Random(random[:])
+		id = audit.MessageID(audit.NewEntryID(p.Time, random))
 	}
 	return id
 }
@@ -218,12 +247,12 @@ var messageIDEncoding = base64.RawURLEncoding.Strict()
 
 // packParts divides the entries into parts of at least one entry, and appends the
 // messages of each part.
-func (p *Packer) packParts(messages []string, first, last, parts int) ([]string, error) {
+func (p *Packer) packParts(messages []string, first, last, parts int, foreseen bool) ([]string, error) {
 	parts = min(parts, last-first)
 	for i := range parts {
 		from, to := first+(last-first)*i/parts, first+(last-first)*(i+1)/parts
 		var err error
-		if messages, err = p.pack(messages, from, to); err != nil {
+		if messages, err = p.pack(messages, from, to, foreseen); err != nil {
 			return nil, err
 		}
 	}
@@ -394,7 +423,7 @@ func readLines(tenant audit.TenantID, lines []byte) Contents {
 		switch {
 		case err != nil:
 			contents.Poison = append(contents.Poison, Poison{Line: bytes.Clone(line), Reason: err.Error()})
-		case entry.Tenant != tenant || entry.ID.IsZero() || entry.Timestamp.UnixMilli() != entry.ID.Time().UnixMilli():
+		case !IsEntryOf(&entry, tenant):
 			contents.Poison = append(contents.Poison, Poison{Line: bytes.Clone(line), Reason: "tenant, id or timestamp do not fit the message"})
 		default:
 			contents.Entries = append(contents.Entries, entry)
@@ -403,8 +432,31 @@ func readLines(tenant audit.TenantID, lines []byte) Contents {
 	return contents
 }
 
+// IsEntryOf reports whether a message of a tenant can have the entry: it is one of the tenant, with an id and the
+// timestamp of that id.
+func IsEntryOf(e *audit.Entry, tenant audit.TenantID) bool {
+	return e.Tenant == tenant && !e.ID.IsZero() && e.Timestamp.UnixMilli() == e.ID.Time().UnixMilli()
+}
+
 // PackPoison returns a message with one unreadable line and the reason, for a
 // dead-letter queue.
 func PackPoison(tenant audit.TenantID, poison Poison) (string, error) {
 	return encode(message{Tenant: tenant, Count: 1, Reason: poison.Reason}, append(bytes.Clone(poison.Line), '\n'))
+}
+
+// CountOf returns the number of entries that a message says it has, without unpacking it; at least 1.
+func CountOf(body string) int {
+	_, rest, _ := strings.Cut(body, `"count":`) // the members before it have no such text
+	digits := rest
+	for i := range rest {
+		if rest[i] < '0' || rest[i] > '9' {
+			digits = rest[:i]
+			break
+		}
+	}
+	n, err := strconv.Atoi(digits)
+	if err != nil || n < 1 {
+		return 1
+	}
+	return n
 }

@@ -88,6 +88,63 @@ func TestABulkOfHundredIsOneMessage(t *testing.T) {
 	}
 }
 
+// TestLargeBulksFillTheirMessages: the number of messages is estimated, and still about as small as it can be.
+func TestLargeBulksFillTheirMessages(t *testing.T) {
+	for name, text := range map[string]func(i int) string{
+		"alike":     func(int) string { return strings.Repeat("the quick brown fox ", 40) },
+		"mixed":     func(int) string { return strings.Repeat("the quick brown fox ", 40) + noise(100) },
+		"different": func(int) string { return noise(900) },
+		"unlike their beginning": func(i int) string {
+			if i < 200 {
+				return strings.Repeat("fox ", 200)
+			}
+			return noise(700)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var entries []audit.Entry
+			for i := range 1000 {
+				entries = append(entries, entry(i, text(i)))
+			}
+			bodies, err := envelope.Pack("acme", entries)
+			if err != nil {
+				t.Fatal(err)
+			}
+			size := 0
+			for _, body := range bodies {
+				if size += len(body); len(body) > envelope.TargetBytes {
+					t.Errorf("a message has %d bytes, want at most %d", len(body), envelope.TargetBytes)
+				}
+			}
+			if least := size/envelope.TargetBytes + 1; len(bodies) > 2*least {
+				t.Errorf("packed %d bytes into %d messages, want about %d", size, len(bodies), least)
+			}
+		})
+	}
+}
+
+func TestAMessageTellsItsEntries(t *testing.T) {
+	for _, n := range []int{1, 7, 300} {
+		p := envelope.Packer{Tenant: "acme", Random: func(b []byte) { clear(b) }, Time: time.Unix(1, 0)}
+		for i := range n {
+			e := entry(i, "text")
+			p.Add(&e)
+		}
+		bodies, err := p.Messages()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := envelope.CountOf(bodies[0]); len(bodies) != 1 || got != n {
+			t.Errorf("the first of %d messages has %d entries, want %d in one", len(bodies), got, n)
+		}
+	}
+	for _, body := range []string{"", "x", `{"count":`, `{"count":0}`, `{"count":-3}`, `{"count":99999999999999999999}`} {
+		if got := envelope.CountOf(body); got != 1 {
+			t.Errorf("%q has %d entries, want 1", body, got)
+		}
+	}
+}
+
 func TestUnpackSeparatesPoison(t *testing.T) {
 	good := entry(1, "good")
 	foreign := entry(2, "foreign")

@@ -42,7 +42,7 @@ func (w *world) leave() {
 	w.t.Helper()
 	w.tenant.Settings.Archive = true
 	w.worker.Runners[jobs.KindArchive] = &archive.Runner{
-		Store: w.db.Entries(), Blobs: w.archive, Tenants: w, Places: w, Recorder: w, Now: w.clock, Random: random, MaxRows: 250,
+		Store: w.db.Entries(), Blobs: w.archive, Holds: w.db.Holds(), Tenants: w, Places: w, Recorder: w, Now: w.clock, Random: random, MaxRows: 250,
 	}
 	service := &jobs.Service{Store: w.db.Jobs(), Queues: jobs.Queues{Jobs: w, Archive: w}, Now: w.clock}
 	job := jobs.Job{ID: "archive", Kind: jobs.KindArchive, Tenant: "acme", CreatedBy: "service", Checkpoint: json.RawMessage(`{"month":"2026-03"}`)}

@@ -77,6 +77,8 @@ type checkpoint struct {
 	// Exports is how many files of revealed exports were removed, nil before. Until then Removal says how far that is.
 	Exports *int64         `json:"exports,omitempty"`
 	Removal export.Removal `json:"removal,omitzero"`
+	// Erasing is the last removal of the current step while it erases what is left of them in a file.
+	Erasing int64 `json:"erasing,omitempty"`
 	// Quarantined is the id of the last item in quarantine without tokens of the erased values.
 	Quarantined string `json:"quarantined,omitempty"`
 	// Indexed is up to which timestamp the index has what is stored.

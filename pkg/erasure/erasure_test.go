@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -120,7 +121,7 @@ func newWorld(t *testing.T) *world {
 		Keys: w.process(), Tombstones: w.tombstones, Holds: w.db.Holds(), Store: w.db.Entries(), Entries: w.db.Entries(), Index: w.db.Index(), Exports: &w.exports, Tenants: w, Recorder: w, FreeSpace: w.db.FreeSpace(), SettleTime: settleTime, Now: w.clock, Random: random,
 		Certificates: &certificate.Issuer{Store: w.db.Certificates(), Wrapper: w.master, Random: random}, BackupTime: 35 * 24 * time.Hour,
 	}
-	w.runner.Quarantine = &quarantine.Rewriter{Store: w.db.Quarantine(), Random: random}
+	w.runner.Quarantine = &quarantine.Rewriter{Store: w.db.Quarantine()}
 	if w.archive, err = fileblob.OpenPlain(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +134,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w.worker = &jobs.Worker{
 		Store: w.db.Jobs(), Queues: jobs.Queues{Jobs: w, Archive: w}, Runners: map[jobs.Kind]jobs.Runner{jobs.KindErasure: eitherRunner{w}}, Now: w.clock,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Recorder: w, Tenants: w, Random: random, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 	return w
 }
@@ -399,6 +400,39 @@ func TestAnErasureWaitsDestroysAndSettles(t *testing.T) {
 	w.wantOpens(w.process(), after, true)
 }
 
+// busySpace is a file in which others remove something during each step. A step erases what one removal left, and
+// takes a slice.
+type busySpace struct {
+	*world
+	removed, erased int64
+}
+
+// Pending implements jobs.Space.
+func (s *busySpace) Pending(context.Context) (int64, error) { return s.removed, nil }
+
+// Erase implements jobs.Space.
+func (s *busySpace) Erase(_ context.Context, removal int64) (bool, error) {
+	if s.erased >= removal {
+		return true, nil
+	}
+	s.now = s.now.Add(jobs.SliceTime)
+	s.removed++
+	s.erased++
+	return s.erased >= removal, nil
+}
+
+// TestAnErasureWaitsForNoLaterRemoval: it erases what it left itself.
+func TestAnErasureWaitsForNoLaterRemoval(t *testing.T) {
+	w := newWorld(t)
+	w.runner.FreeSpace = &busySpace{world: w, removed: 3}
+	e := w.create(0)
+	w.work(3)
+	w.wantState(e.ID, jobs.StateRunning)
+	w.now = w.now.Add(settleTime)
+	w.work(3)
+	w.wantState(e.ID, jobs.StateSucceeded)
+}
+
 // TestAnErasureWaitsByTheSharedClock: the clock of a worker is a day ahead. The erasure can be canceled.
 func TestAnErasureWaitsByTheSharedClock(t *testing.T) {
 	w := newWorld(t)
@@ -418,6 +452,41 @@ func TestAnErasureWaitsByTheSharedClock(t *testing.T) {
 	shared = shared.Add(time.Millisecond)
 	w.work(1)
 	w.wantOpens(w.process(), before, false)
+}
+
+// TestAKeyIsGoneByTheSharedClock: the clocks of the worker that destroys it and of the next one are a day off.
+func TestAKeyIsGoneByTheSharedClock(t *testing.T) {
+	const oneDay = 24 * time.Hour
+	for _, off := range [][2]time.Duration{{0, oneDay}, {oneDay, 0}, {oneDay, -oneDay}} {
+		t.Run(fmt.Sprint(off), func(t *testing.T) {
+			w := newWorld(t)
+			began := w.now
+			shared := began
+			clock := func(context.Context) (time.Time, error) { return shared, nil }
+			w.Clock, w.runner.Clock, w.tombstones.Clock = clock, clock, clock
+			e := w.create(0)
+			w.now = shared.Add(off[0])
+			w.work(1)
+			shared = began.Add(settleTime - time.Millisecond)
+			w.now = shared.Add(off[1])
+			w.work(1)
+			w.wantState(e.ID, jobs.StateRunning)
+			shared = began.Add(settleTime)
+			w.now = shared.Add(off[1])
+			w.work(1)
+			w.wantState(e.ID, jobs.StateSucceeded)
+			found, err := w.Erasure(t.Context(), admin, "acme", e.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !found.ErasedAt.Equal(began) {
+				t.Errorf("the key was destroyed at %s, want %s", found.ErasedAt, began)
+			}
+			if last := w.recorded[len(w.recorded)-1]; !last.Timestamp.Equal(began) {
+				t.Errorf("%s was recorded at %s, want %s", last.Action, last.Timestamp, began)
+			}
+		})
+	}
 }
 
 // An entry that was under way or a dead letter is stored later with its ciphertext, as it was.

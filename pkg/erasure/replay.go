@@ -23,7 +23,7 @@ type Replay struct {
 	// Destroy destroys a key also in the process; see protect.Keyring.Destroy.
 	Destroy func(ctx context.Context, tenant audit.TenantID, ref protect.KeyRef) error
 	// FreeSpace erases what a destroyed key left in a file; nil if the engines have none.
-	FreeSpace jobs.Purger
+	FreeSpace jobs.Space
 	Now       func() time.Time
 	Log       *slog.Logger
 }
@@ -41,7 +41,7 @@ var progress = protect.KeyRef{Subject: protect.SubjectID([]byte("replayed erasur
 
 // Run replays the tombstones that the store of keys may lack. It returns how many keys it destroyed.
 func (r *Replay) Run(ctx context.Context) (int, error) {
-	run := &replayRun{Replay: r, end: r.Now().Add(replayTime), erased: map[audit.TenantID]bool{}}
+	run := &replayRun{Replay: r, end: r.Now().Add(replayTime)}
 	err := run.all(ctx)
 	if run.count > 0 {
 		r.Log.WarnContext(ctx, "keys that were erased are destroyed again: the store had them", "keys", run.count)
@@ -56,8 +56,7 @@ func (r *Replay) Run(ctx context.Context) (int, error) {
 type replayRun struct {
 	*Replay
 	end    time.Time
-	count  int // of destroyed keys
-	erased map[audit.TenantID]bool
+	count  int   // of destroyed keys
 	failed error // of tenants whose keys cannot be destroyed: the progress waits for them
 }
 
@@ -68,7 +67,11 @@ func (r *replayRun) all(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	closed := hourOf(r.Now().Add(-writeTime)) - 1 // later hours can get more tombstones
+	now, err := r.Tombstones.Clock.Now(ctx, r.Now)
+	if err != nil {
+		return err
+	}
+	closed := hourOf(now.Add(-writeTime)) - 1 // later hours can get more tombstones
 	last, after, more := replayed, (replayed + 1).String(), true
 	for more && !r.timeUp() {
 		page, err := r.Tombstones.after(ctx, after, export.MaxList)
@@ -179,7 +182,6 @@ func (r *replayRun) tenant(ctx context.Context, tenant audit.TenantID, list []to
 		}
 		stored[ref.Subject] = protect.StoredKey{Ref: ref}
 		r.count++
-		r.erased[tenant] = true
 		if ref == protect.RootRef {
 			return nil
 		}
@@ -189,14 +191,10 @@ func (r *replayRun) tenant(ctx context.Context, tenant audit.TenantID, list []to
 
 // scrub erases what the destroyed keys left in a file.
 func (r *replayRun) scrub(ctx context.Context) error {
-	if r.FreeSpace == nil {
+	if r.FreeSpace == nil || r.count == 0 {
 		return nil
 	}
 	toTheEnd := func() bool { return false }
-	for tenant := range r.erased {
-		if _, err := jobs.Scrub(ctx, r.FreeSpace, tenant, toTheEnd); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := jobs.Scrub(ctx, r.FreeSpace, new(int64), toTheEnd)
+	return err
 }

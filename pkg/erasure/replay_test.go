@@ -80,6 +80,25 @@ func (w *world) erase() {
 	w.wantState(e.ID, jobs.StateSucceeded)
 }
 
+// TestATombstoneOfAWrongClockIsReplayed: the clock of its worker is a day behind, and later hours were replayed before
+// the database was saved.
+func TestATombstoneOfAWrongClockIsReplayed(t *testing.T) {
+	w := newWorld(t)
+	w.encrypt(w.process(), 1)
+	w.erase()
+	w.now = w.now.Add(3 * time.Hour)
+	w.wantReplayed(0)
+	w.tombstones.Clock = func(context.Context) (time.Time, error) { return w.now, nil }
+	w.tombstones.Now = func() time.Time { return w.now.Add(-24 * time.Hour) }
+	second := w.encrypt(w.process(), 2)
+	w.backUpKeys()
+	w.erase()
+	w.restoreKeys()
+	w.wantOpens(w.process(), second, true)
+	w.wantReplayed(1)
+	w.wantOpens(w.process(), second, false)
+}
+
 func TestARestoreOfKeysUndoesNoErasure(t *testing.T) {
 	w := newWorld(t)
 	first := w.encrypt(w.process(), 1)

@@ -60,15 +60,17 @@ type Runner struct {
 	Tenants    jobs.Tenants // tenants.Cache.Fresh if the process has a cache
 	Recorder   audit.Recorder
 	// FreeSpace erases what the destroyed key left in a file; nil if the engines have none.
-	FreeSpace jobs.Purger
+	FreeSpace jobs.Space
 	// SettleTime is how long after its destruction another process can use a key.
 	SettleTime time.Duration
 	// Certificates signs and keeps certificates. BackupTime is how long backups of the keys are kept.
 	Certificates jobs.Certificates
 	BackupTime   time.Duration
-	Clock        Clock
-	Now          func() time.Time
-	Random       func([]byte)
+	// Clock decides when an erasure that can be canceled begins, when its key was destroyed, and when no process can
+	// use it any more.
+	Clock  jobs.Clock
+	Now    func() time.Time
+	Random func([]byte)
 }
 
 // reasonDeleted is the reason of erasures that fail.
@@ -101,11 +103,17 @@ type erasureRun struct {
 // own has come so far.
 func (r *erasureRun) delay(ctx context.Context) (time.Duration, error) {
 	wait := r.at.ErasesAt.Sub(r.Now())
-	if wait > 0 || r.Clock == nil {
+	if wait > 0 {
 		return wait, nil
 	}
-	now, err := r.Clock(ctx)
+	now, err := r.Clock.Now(ctx, r.Now)
 	return r.at.ErasesAt.Sub(now), err
+}
+
+// settle returns how long another process can still use the key. The worker that destroyed it can be another one.
+func (r *erasureRun) settle(ctx context.Context) (time.Duration, error) {
+	now, err := r.Clock.Now(ctx, r.Now)
+	return r.at.ErasedAt.Add(r.SettleTime).Sub(now), err
 }
 
 func (r *erasureRun) all(ctx context.Context) (jobs.Result, error) {
@@ -129,8 +137,8 @@ func (r *erasureRun) all(ctx context.Context) (jobs.Result, error) {
 			return jobs.Result{}, err
 		}
 	}
-	if wait := r.at.ErasedAt.Add(r.SettleTime).Sub(r.Now()); wait > 0 {
-		return jobs.Result{Wait: wait}, nil
+	if wait, err := r.settle(ctx); err != nil || wait > 0 {
+		return jobs.Result{Wait: wait}, err
 	}
 	if removed, err := r.removeExports(ctx); err != nil || !removed {
 		return jobs.Result{}, err
@@ -237,17 +245,29 @@ func (r *erasureRun) erase(ctx context.Context) (bool, error) {
 	if err := r.Keys.Destroy(ctx, r.Job.Tenant, r.at.ref()); err != nil {
 		return false, err
 	}
-	if r.FreeSpace != nil {
-		if done, err := jobs.Scrub(ctx, r.FreeSpace, r.Job.Tenant, r.TimeUp); err != nil || !done {
-			return false, err
-		}
+	if done, err := r.eraseSpace(ctx); err != nil || !done {
+		return false, err
 	}
-	var random [10]byte
-	r.Random(random[:])
-	r.at.ErasedAt = r.Now().UTC().Truncate(time.Millisecond)
-	r.at.EntryID = audit.NewEntryID(r.at.ErasedAt, random)
-	r.Job.Progress, r.Job.Count = 0.5, 1
+	now, err := r.Clock.Now(ctx, r.Now)
+	if err != nil {
+		return false, err
+	}
+	r.at.ErasedAt, r.at.EntryID = now, audit.RandomEntryID(now, r.Random)
+	r.Job.Progress, r.Job.Count = 0.5, 1 // from then on legal holds do not wait for it
 	return true, r.Save(ctx, r.at)
+}
+
+// eraseSpace erases what is left in a file of what the step before has removed. It reports false if the slice ended
+// before that.
+func (r *erasureRun) eraseSpace(ctx context.Context) (bool, error) {
+	if r.FreeSpace == nil {
+		return true, nil
+	}
+	done, err := jobs.Scrub(ctx, r.FreeSpace, &r.at.Erasing, r.TimeUp)
+	if !done {
+		err = errors.Join(err, r.Save(ctx, r.at))
+	}
+	return done, err
 }
 
 // removeExports removes the files of revealed exports. No process has the key any more, so exports that

@@ -26,14 +26,10 @@ type Service struct {
 	Subjects Subjects
 	Holds    hold.Reader
 	Recorder audit.Recorder
-	Clock    Clock
+	Clock    jobs.Clock // see Runner
 	Now      func() time.Time
 	Random   func([]byte)
 }
-
-// Clock returns the time by a clock that all processes share. It decides when an erasure that can be canceled
-// begins, because the clock of one worker can be wrong. nil: there is one process.
-type Clock func(ctx context.Context) (time.Time, error)
 
 // Create starts an erasure. It records it first, so the log can have one that was not started. It
 // returns an *audit.ValidationError, ErrSelf, audit.ErrForbidden if the caller's credential is
@@ -53,7 +49,7 @@ func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.
 	var random [16]byte
 	s.Random(random[:])
 	job := jobs.Job{ID: hex.EncodeToString(random[:]), Kind: jobs.KindErasure, Tenant: tenant.ID, CreatedBy: by.Subject}
-	now, err := s.now(ctx)
+	now, err := s.Clock.Now(ctx, s.Now)
 	if err != nil {
 		return Erasure{}, fmt.Errorf("erase a subject of %s: %w", tenant.ID, err)
 	}
@@ -68,13 +64,6 @@ func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.
 		return Erasure{}, err
 	}
 	return ofJob(job)
-}
-
-func (s *Service) now(ctx context.Context) (now time.Time, err error) {
-	if now = s.Now(); s.Clock != nil {
-		now, err = s.Clock(ctx)
-	}
-	return now.UTC().Truncate(time.Millisecond), err
 }
 
 // check returns why the caller may not erase the subject now.

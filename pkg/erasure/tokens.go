@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
-	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/retention"
 	"github.com/ocelot-audit/ocelot/pkg/search"
@@ -37,14 +36,25 @@ type Quarantine interface {
 // are stored once no process can use the key are stored without its tokens.
 func (r *erasureRun) awaitIndex(ctx context.Context, tenant *audit.Tenant) (time.Duration, error) {
 	settled := r.at.ErasedAt.Add(r.SettleTime)
-	end := settled.Add(audit.MaxFutureTimestamp + audit.MaxClockError)
+	end := settled.Add(audit.MaxLead)
 	return walk.AwaitIndex(ctx, r.Lag, tenant, settled, end, &r.at.Indexed, func() error { return r.Save(ctx, r.at) })
 }
 
-// dropTokens removes the tokens of the erased values. It reports false if the slice ended before that. The
-// next slice finds only the entries in the index that still have them.
+// dropTokens removes the tokens of the erased values, also from what is left in a file. It reports false if the slice
+// ended before that.
 // Steps that store or index entries later bring none back; see protect.DropErasedTokens.
 func (r *erasureRun) dropTokens(ctx context.Context, tenant *audit.Tenant) (bool, error) {
+	if r.at.Erasing == 0 { // else an earlier slice has removed them
+		if dropped, err := r.dropStored(ctx, tenant); err != nil || !dropped {
+			return false, err
+		}
+	}
+	return r.eraseSpace(ctx)
+}
+
+// dropStored removes the tokens from the stores. The next slice finds only the entries in the index that still have
+// them.
+func (r *erasureRun) dropStored(ctx context.Context, tenant *audit.Tenant) (bool, error) {
 	ofKey := audit.Filter{Where: audit.HasToken{Token: r.at.ref().Token()}}
 	request := audit.PageRequest{Order: audit.OldestFirst, Limit: retention.MaxEncrypted}
 	for more := true; more; {
@@ -57,13 +67,11 @@ func (r *erasureRun) dropTokens(ctx context.Context, tenant *audit.Tenant) (bool
 		}
 		request.From, more = page.Last, page.More
 	}
-	if dropped, err := r.Quarantine.Rewrite(ctx, tenant.ID, &r.at.Quarantined, r.dropQuarantined, r.TimeUp); err != nil || !dropped {
-		return false, errors.Join(err, r.Save(ctx, r.at))
+	dropped, err := r.Quarantine.Rewrite(ctx, tenant.ID, &r.at.Quarantined, r.dropQuarantined, r.TimeUp)
+	if err != nil || !dropped {
+		err = errors.Join(err, r.Save(ctx, r.at))
 	}
-	if r.FreeSpace == nil {
-		return true, nil
-	}
-	return jobs.Scrub(ctx, r.FreeSpace, tenant.ID, r.TimeUp)
+	return dropped, err
 }
 
 // dropQuarantined removes the tokens from an entry in quarantine. The index can have refused it, so that it is

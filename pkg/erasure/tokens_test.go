@@ -166,8 +166,8 @@ func TestAnErasureRemovesWhatTheIndexRejectsNow(t *testing.T) {
 // noneRejected is a search.Rejected.
 type noneRejected struct{}
 
-func (noneRejected) Contains(context.Context, audit.TenantID, string, *audit.Entry) (bool, error) {
-	return false, nil
+func (noneRejected) Contains(_ context.Context, _ audit.TenantID, _ string, entries []audit.Entry) ([]bool, error) {
+	return make([]bool, len(entries)), nil
 }
 
 // TestAnErasureDropsTokens: of the erased key, in the store and the index. The entries stay.
@@ -277,7 +277,7 @@ func (q *oneItem) Rewrite(ctx context.Context, tenant audit.TenantID, last *stri
 // TestAnErasureContinuesInQuarantine: a slice begins where the last one ended, however many items there are.
 func TestAnErasureContinuesInQuarantine(t *testing.T) {
 	w := newWorld(t)
-	w.runner.Quarantine = &oneItem{quarantine.Rewriter{Store: w.db.Quarantine(), Random: random}}
+	w.runner.Quarantine = &oneItem{quarantine.Rewriter{Store: w.db.Quarantine()}}
 	e := w.storedOnly("ann", w.encrypt(w.process(), 1), audit.ValueToken{1, 2, 3, 15: 4})
 	const items = 5
 	service := &quarantine.Service{Store: w.db.Quarantine(), Now: w.clock}

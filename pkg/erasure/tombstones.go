@@ -26,6 +26,8 @@ type Blobs interface {
 // and the generation of the key.
 type Tombstones struct {
 	Blobs Blobs
+	// Clock tells the hour of a tombstone. Replay passes over hours that were replayed before the database was saved.
+	Clock jobs.Clock
 	Now   func() time.Time
 }
 
@@ -89,12 +91,16 @@ func parseTombstone(key string) (t tombstone, err error) {
 
 // Write writes the tombstone of a key before the key is destroyed. Writing it again is not an error.
 func (t *Tombstones) Write(ctx context.Context, tenant audit.TenantID, ref protect.KeyRef) error {
-	of := tombstone{hour: hourOf(t.Now()), tenant: tenant, ref: ref}
-	text, err := json.Marshal(struct {
-		Tenant     audit.TenantID    `json:"tenant_id"`
-		Subject    protect.SubjectID `json:"subject_hmac"`
-		Generation uint32            `json:"key_generation"`
-	}{tenant, ref.Subject, ref.Generation})
+	now, err := t.Clock.Now(ctx, t.Now)
+	of := tombstone{hour: hourOf(now), tenant: tenant, ref: ref}
+	var text []byte
+	if err == nil {
+		text, err = json.Marshal(struct {
+			Tenant     audit.TenantID    `json:"tenant_id"`
+			Subject    protect.SubjectID `json:"subject_hmac"`
+			Generation uint32            `json:"key_generation"`
+		}{tenant, ref.Subject, ref.Generation})
+	}
 	if err == nil {
 		err = t.Blobs.Create(ctx, tombstones, of.key(), export.ContentOf(text, "application/json"))
 	}
@@ -108,7 +114,7 @@ func (t *Tombstones) Write(ctx context.Context, tenant audit.TenantID, ref prote
 // Keys destroys it. The tenant's other tombstones stay, and name nobody without the root.
 type KeyPurger struct {
 	Tombstones TombstoneWriter
-	Keys       jobs.Purger
+	Keys       jobs.CountedPurger
 }
 
 // Purge implements jobs.Purger.
@@ -117,6 +123,11 @@ func (p *KeyPurger) Purge(ctx context.Context, tenant audit.TenantID, limit int)
 		return 0, err
 	}
 	return p.Keys.Purge(ctx, tenant, limit)
+}
+
+// CountRecords implements jobs.Counter.
+func (p *KeyPurger) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return p.Keys.CountRecords(ctx, tenant)
 }
 
 // after returns up to limit blobs of tombstones that follow the key after.

@@ -31,7 +31,7 @@ func (w *world) archiveHeld(id string) {
 	w.t.Helper()
 	w.Owner.Settings.Archive = true
 	w.Worker.Runners[jobs.KindArchive] = &archive.Runner{
-		Store: w.DB.Entries(), Blobs: w.archive, Tenants: w, Places: w, Recorder: w, Now: w.Clock, Random: jobtest.Random, MaxRows: 300,
+		Store: w.DB.Entries(), Blobs: w.archive, Holds: w.DB.Holds(), Tenants: w, Places: w, Recorder: w, Now: w.Clock, Random: jobtest.Random, MaxRows: 300,
 	}
 	job := jobs.Job{ID: id, Kind: jobs.KindArchive, Tenant: "acme", CreatedBy: "service", Checkpoint: json.RawMessage(`{"month":"2026-01"}`)}
 	if _, err := w.Service.Start(w.t.Context(), job); err != nil {
@@ -89,6 +89,7 @@ func (w *world) heldFile(query url.Values) []byte {
 
 // The file of an export by a hold is the same, byte for byte, wherever what the hold covers is.
 func TestAnExportByAHoldHasWhatOnlyTheArchiveHas(t *testing.T) {
+	t.Parallel()
 	queries := []url.Values{
 		{"hold": {"h"}}, {"hold": {"all"}}, {"hold": {"day"}, "format": {"csv"}}, {"hold": {"all"}, "q": {"-resource_type:user"}},
 		{"hold": {"day"}, "from": {"2026-01-02T12:00:00Z"}, "user_id": {"u4"}},
@@ -97,26 +98,30 @@ func TestAnExportByAHoldHasWhatOnlyTheArchiveHas(t *testing.T) {
 		"all are stored": func(int) bool { return false }, "none": func(int) bool { return true }, "one in two": func(n int) bool { return n%2 == 0 },
 		"the newest": func(n int) bool { return n < 4000 }, "the oldest": func(n int) bool { return n > 700 }, "one in thousand": func(n int) bool { return n%1000 != 999 },
 	} {
-		w := newHeldWorld(t)
-		w.hold(hold.Hold{ID: "day", UserIDs: []string{"u3", "u4"}, From: heldStart.AddDate(0, 0, 1), To: heldStart.AddDate(0, 0, 2)})
-		w.hold(hold.Hold{ID: "all"})
-		w.Time = w.Time.Add(time.Minute)
-		var want [][]byte
-		for _, query := range queries {
-			want = append(want, w.heldFile(query))
-		}
-		w.archiveHeld("a")
-		w.leave(leaves)
-		for i, query := range queries {
-			if got := w.heldFile(query); !bytes.Equal(got, want[i]) {
-				t.Errorf("%s, %v: the file has %d bytes, %d lines, want %d, %d", name, query, len(got), bytes.Count(got, []byte{'\n'}), len(want[i]), bytes.Count(want[i], []byte{'\n'}))
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newHeldWorld(t)
+			w.hold(hold.Hold{ID: "day", UserIDs: []string{"u3", "u4"}, From: heldStart.AddDate(0, 0, 1), To: heldStart.AddDate(0, 0, 2)})
+			w.hold(hold.Hold{ID: "all"})
+			w.Time = w.Time.Add(time.Minute)
+			var want [][]byte
+			for _, query := range queries {
+				want = append(want, w.heldFile(query))
 			}
-		}
+			w.archiveHeld("a")
+			w.leave(leaves)
+			for i, query := range queries {
+				if got := w.heldFile(query); !bytes.Equal(got, want[i]) {
+					t.Errorf("%v: the file has %d bytes, %d lines, want %d, %d", query, len(got), bytes.Count(got, []byte{'\n'}), len(want[i]), bytes.Count(want[i], []byte{'\n'}))
+				}
+			}
+		})
 	}
 }
 
 // Late entries are in parts of their own, whose times are those of other parts.
 func TestAnExportByAHoldMergesLateEntries(t *testing.T) {
+	t.Parallel()
 	w := newHeldWorld(t)
 	w.hold(hold.Hold{ID: "all"})
 	w.archiveHeld("a")
@@ -142,6 +147,7 @@ func TestAnExportByAHoldMergesLateEntries(t *testing.T) {
 
 // A worker that reads the archive is killed at each of its calls in turn. The file has every entry once.
 func TestAKilledExportOfTheArchiveResumes(t *testing.T) {
+	t.Parallel()
 	w := newHeldWorld(t)
 	query := url.Values{"hold": {"h"}}
 	w.Time = w.Time.Add(time.Minute)
@@ -161,6 +167,7 @@ func TestAKilledExportOfTheArchiveResumes(t *testing.T) {
 
 // The same identity was sent again with other content after the entry had left the database. Both are evidence.
 func TestAnExportByAHoldHasBothContentsOfAnIdentity(t *testing.T) {
+	t.Parallel()
 	w := newHeldWorld(t)
 	w.archiveHeld("a")
 	w.leave(func(int) bool { return true })
@@ -191,6 +198,7 @@ func TestAnExportByAHoldHasBothContentsOfAnIdentity(t *testing.T) {
 
 // A damaged archive fails the export, and the job names what is damaged: it is never silently less.
 func TestADamagedArchiveFailsTheExport(t *testing.T) {
+	t.Parallel()
 	for name, want := range map[string]string{
 		"part-000003.parquet": "part-000003.parquet of 2026-01 is damaged", "_ids-000004": "part-000004.parquet of 2026-01 is damaged",
 		"_manifest.json": "the manifest of 2026-01 is damaged", "-part-000003.parquet": "part-000003.parquet of 2026-01 is missing", "-_manifest.json": "_manifest.json is missing",

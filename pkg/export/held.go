@@ -43,10 +43,11 @@ type HeldStore interface {
 
 // Archived is the place of an entry in the archive.
 type Archived struct {
-	ID        audit.EntryID
-	CreatedAt time.Time // of its part: before the first entry of that was read
-	Part      string
-	Row       int
+	ID audit.EntryID
+	// ReceivedUpTo is a time: a stored entry with this id that was received later is another one.
+	ReceivedUpTo time.Time
+	Part         string
+	Row          int
 }
 
 // ArchivedEntries reads the archived entries of a time; see archive.Entries. The methods return a
@@ -279,7 +280,7 @@ func (h *held) merge(stored []retention.Entry, archived []Archived) {
 		if order <= 0 {
 			e := &stored[0].Entry
 			next.id, next.stored = e.ID, h.hold.Covers(e)
-			next.differs = e.RestoredUntil.IsZero() && next.archived != nil && next.archived.CreatedAt.Before(e.ReceivedAt)
+			next.differs = e.RestoredUntil.IsZero() && next.archived != nil && next.archived.ReceivedUpTo.Before(e.ReceivedAt)
 			stored = stored[1:]
 		}
 		if next.stored || next.differs || order > 0 {

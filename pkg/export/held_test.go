@@ -84,6 +84,7 @@ func (w *world) createHeld(scope access.Scope, query url.Values) export.Export {
 
 // What is expired is in no list, and a legal hold exports it: all of what it covers, and nothing else.
 func TestAnExportByALegalHoldHasWhatItCovers(t *testing.T) {
+	t.Parallel()
 	w := newHeldWorld(t)
 	w.hold(hold.Hold{ID: "day", UserIDs: []string{"u3", "u4"}, From: heldStart.AddDate(0, 0, 1), To: heldStart.AddDate(0, 0, 2)})
 	w.hold(hold.Hold{ID: "all"})
@@ -121,6 +122,7 @@ func TestAnExportByALegalHoldHasWhatItCovers(t *testing.T) {
 }
 
 func TestExportsByAHoldThatIsNone(t *testing.T) {
+	t.Parallel()
 	w := newHeldWorld(t)
 	w.hold(hold.Hold{ID: "released", ReleasedAt: w.Time})
 	for id, want := range map[string]error{"none": export.ErrNoHold, "released": hold.ErrReleased} {
@@ -156,6 +158,7 @@ func TestExportsByAHoldThatIsNone(t *testing.T) {
 
 // A hold that is released while its entries are exported fails the export: what it covered can go.
 func TestAReleaseFailsTheExport(t *testing.T) {
+	t.Parallel()
 	w := newHeldWorld(t)
 	e := w.createHeld(access.Scope{}, url.Values{"hold": {"h"}})
 	w.release("h")
@@ -173,6 +176,7 @@ func TestAReleaseFailsTheExport(t *testing.T) {
 // The slices of an export look at few entries each, and its worker is killed before and after each of its
 // calls in turn. The file has every entry once.
 func TestAKilledExportByAHoldResumes(t *testing.T) {
+	t.Parallel()
 	w := newHeldWorld(t)
 	query := url.Values{"hold": {"h"}, "format": {"json"}}
 	first := w.createHeld(access.Scope{}, query)
@@ -207,6 +211,7 @@ func TestAKilledExportByAHoldResumes(t *testing.T) {
 
 // An export of several parts, whose slices end at any entry, has every entry once.
 func TestASlicedExportByAHoldIsWhole(t *testing.T) {
+	t.Parallel()
 	const entries = 3000
 	w := newWorld(t)
 	w.Owner.Settings.RetentionDays = 1
@@ -231,6 +236,7 @@ func TestASlicedExportByAHoldIsWhole(t *testing.T) {
 
 // An export by a hold reads the archive, so that it is always a job.
 func TestAnExportByAHoldIsAJob(t *testing.T) {
+	t.Parallel()
 	w := newHeldWorld(t)
 	service := &export.Service{Entries: &search.Service{Index: w.DB.Index(), Now: w.Clock}, Recorder: w, Now: w.Clock}
 	_, err := service.AtOnce(t.Context(), holder, w.Owner, access.Scope{}, url.Values{"hold": {"h"}})
@@ -262,6 +268,7 @@ func (s *readStore) EntriesByID(ctx context.Context, tenant audit.TenantID, ids 
 
 // An export whose slices never fill a part reads every entry once, and its record stays small.
 func TestANarrowExportEnds(t *testing.T) {
+	t.Parallel()
 	for _, query := range []url.Values{
 		{"hold": {"all"}, "format": {"csv"}, "fields": {"action"}, "compress": {"zstd"}},
 		{"hold": {"all"}, "format": {"csv"}, "fields": {"action"}, "compress": {"gzip"}},
@@ -301,6 +308,7 @@ func TestANarrowExportEnds(t *testing.T) {
 // A hold is released after each call of a worker that is killed there. The export succeeds, or it fails and
 // has no file, also if that was complete.
 func TestAFailedExportHasNoFile(t *testing.T) {
+	t.Parallel()
 	failed := 0
 	for at := 1; at <= 8; at++ { // claim, begin and save it, its part, commit, complete, finish
 		w := newWorld(t)

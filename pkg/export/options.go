@@ -28,6 +28,9 @@ func Params() []string {
 	return []string{ParamFormat, ParamFields, ParamTimeFormat, ParamCompress, ParamBOM, ParamHold}
 }
 
+// ownParams returns the names of the parameters that select no entries.
+func ownParams() []string { return append(Params(), search.ParamSort) }
+
 // Format is the form of an exported file.
 type Format string
 
@@ -99,11 +102,14 @@ func DefaultColumns() []string {
 	return slices.DeleteFunc(entryjson.PublicFields(), func(name string) bool { return name == entryjson.NameTenant })
 }
 
-// ParseOptions reads an export's own parameters. Faults are an *audit.ValidationError.
-func ParseOptions(query url.Values) (Options, error) { return parseOptions(query, nil) }
+// ParseOptions reads an export's own parameters. further are members of an entry that columns can be beside
+// those of every export. They are in a CSV or Parquet file by default. Faults are an *audit.ValidationError.
+func ParseOptions(query url.Values, further ...string) (Options, error) {
+	options, err := parseOptions(query, further)
+	return options, audit.MergeInvalid(err, options.checkLines())
+}
 
-// parseOptions is ParseOptions with further members of an entry that columns can be, which are in a CSV or
-// Parquet file by default.
+// parseOptions is ParseOptions for parameters that were accepted earlier, perhaps by another version.
 func parseOptions(query url.Values, further []string) (Options, error) {
 	p := optionParser{query: query, further: further}
 	o := Options{
@@ -124,6 +130,16 @@ func parseOptions(query url.Values, further []string) (Options, error) {
 		o.Columns = append(DefaultColumns(), further...)
 	}
 	return o, audit.InvalidFields(p.faults)
+}
+
+// checkLines returns an *audit.ValidationError if a line of a CSV file can be empty. Most readers skip such
+// a line, and the entry would be lost.
+func (o *Options) checkLines() error {
+	if o.Format != CSV || len(o.Columns) != 1 || slices.Contains(entryjson.RequiredFields(), o.Columns[0]) {
+		return nil
+	}
+	return audit.Invalid("?"+ParamFields, "conflict",
+		"must name a second field, for example id, with format=csv: an entry without %s would be an empty line, which most readers skip", o.Columns[0])
 }
 
 // optionParser reads parameters and collects their faults.

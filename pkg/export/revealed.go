@@ -200,9 +200,13 @@ type RevealedFiles interface {
 // Remover removes the files of revealed exports because a person was erased. Which of them have values of
 // that person is not known, so all of the tenant go.
 type Remover struct {
-	Jobs  jobs.Store
+	Jobs jobs.Store
+	jobs.Queues
 	Files RevealedFiles
-	Now   func() time.Time
+	// Clock decides when an export failed.
+	Clock  jobs.Clock
+	Now    func() time.Time
+	Random func([]byte)
 }
 
 // removePage is how many exports are looked at together.
@@ -286,15 +290,13 @@ func hasRevealed(job *jobs.Job, at *checkpoint) bool {
 	return at.Request.reveals() && at.Upload.ID != "" && (!job.State.Finished() || !job.CleanAt.IsZero())
 }
 
-// removeFile ends an export that is not finished, before it removes what was written: a worker that slept
+// removeFile has an export fail that is not finished, before it removes what was written: a worker that slept
 // cannot complete an upload that was aborted. The export says last that an erasure removed its file, so
-// that a call that was killed is repeated.
+// that a call that was killed is repeated. A worker ends the export.
 func (r *Remover) removeFile(ctx context.Context, job *jobs.Job, at *checkpoint, erasure string) error {
-	now := r.Now().UTC().Truncate(time.Millisecond)
-	if !job.State.Finished() {
-		job.State, job.Error, job.FinishedAt = jobs.StateFailed, reasonErased, now
-		job.CleanAt, job.ResumeAt = now, now.Add(removeLater)
-		if err := r.update(ctx, job); err != nil {
+	unfinished := !job.State.Finished()
+	if unfinished {
+		if err := r.fail(ctx, job); err != nil {
 			return err
 		}
 	}
@@ -310,15 +312,35 @@ func (r *Remover) removeFile(ctx context.Context, job *jobs.Job, at *checkpoint,
 	if err := at.end(job); err != nil {
 		return err
 	}
-	job.CleanAt, job.ResumeAt = time.Time{}, time.Time{}
-	return r.update(ctx, job)
+	job.CleanAt = time.Time{}
+	if !unfinished {
+		job.ResumeAt = time.Time{}
+		return jobs.Replace(ctx, r.Jobs, job)
+	}
+	if err := jobs.Replace(ctx, r.Jobs, job); err != nil {
+		return err
+	}
+	return r.Continue(ctx, job)
+}
+
+// fail saves that an export fails. If this process is killed, a worker ends the export and removes the file.
+func (r *Remover) fail(ctx context.Context, job *jobs.Job) error {
+	at, err := r.Clock.Now(ctx, r.Now)
+	if err != nil {
+		return err
+	}
+	if job.Failing == nil {
+		job.Fail(reasonErased, at, r.Random)
+	}
+	job.CleanAt, job.ResumeAt = at, r.Now().UTC().Truncate(time.Millisecond).Add(removeLater)
+	return jobs.Replace(ctx, r.Jobs, job)
 }
 
 // Purger is the jobs.Purger of the files of exports of a deleted tenant.
 type Purger struct {
 	Files interface {
 		RevealedFiles
-		jobs.Purger
+		jobs.CountedPurger
 	}
 }
 
@@ -339,15 +361,13 @@ func (p *Purger) Purge(ctx context.Context, tenant audit.TenantID, limit int) (i
 	return p.Files.Purge(ctx, tenant, limit)
 }
 
-// removeLater is when a worker removes the file if the process that ended the export was killed.
-const removeLater = 5 * time.Minute
-
-// update saves a job so that all workers that have it are stale.
-func (r *Remover) update(ctx context.Context, job *jobs.Job) error {
-	read := job.Generation
-	job.Generation++
-	return r.Jobs.UpdateJob(ctx, *job, read)
+// CountRecords implements jobs.Counter.
+func (p *Purger) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return p.Files.CountRecords(ctx, tenant)
 }
+
+// removeLater is when a worker ends an export if the process that has it fail was killed.
+const removeLater = 5 * time.Minute
 
 // errStopped says that stop was true.
 var errStopped = errors.New("stopped")

@@ -127,6 +127,10 @@ func (w *revealedWorld) revealedFile(id string) []byte {
 // settleTime is how long after its destruction a process can use a key.
 const settleTime = protect.KeyTTL + time.Second
 
+func (w *revealedWorld) remover() *export.Remover {
+	return &export.Remover{Jobs: w.DB.Jobs(), Queues: w.Service.Queues, Files: w.files, Now: w.Clock, Random: jobtest.Random}
+}
+
 // erase destroys the key of a user and removes revealed files, as an erasure does.
 func (w *revealedWorld) erase(user string) int64 {
 	w.t.Helper()
@@ -143,7 +147,7 @@ func (w *revealedWorld) erase(user string) int64 {
 		w.t.Fatal(err)
 	}
 	w.Time = w.Time.Add(settleTime)
-	remover := &export.Remover{Jobs: w.DB.Jobs(), Files: w.files, Now: w.Clock}
+	remover := w.remover()
 	var at export.Removal
 	done, err := remover.RemoveRevealed(ctx, "acme", "erasure", &at, func() bool { return false })
 	if err != nil || !done {
@@ -171,6 +175,7 @@ func (w *revealedWorld) wantNoValueOf(what, user string) {
 }
 
 func TestARevealedExportHasValues(t *testing.T) {
+	t.Parallel()
 	w := newRevealedWorld(t, 300, 0)
 	for format, want := range map[string][]string{
 		"ndjson": {`"message":"` + secret + ` of user-1 "`, `"revealed":["/message"]`},
@@ -213,6 +218,7 @@ func TestARevealedExportHasValues(t *testing.T) {
 
 // Each URL is recorded before it is given out, and only those who may reveal get one.
 func TestEachURLOfARevealedExportIsRecorded(t *testing.T) {
+	t.Parallel()
 	w := newRevealedWorld(t, 150, 0)
 	w.Files = urls{}
 	e := w.reveal(nil)
@@ -263,6 +269,7 @@ func (urls) Presign(context.Context, audit.TenantID, string, string, time.Durati
 
 // While keys cannot be had, the job waits: it writes no mask in their place.
 func TestARevealedExportWaitsForKeys(t *testing.T) {
+	t.Parallel()
 	w := newRevealedWorld(t, 10, 0)
 	w.Time = w.Time.Add(protect.KeyTTL)
 	w.down = &audit.UnavailableError{Err: errors.New("KMS is down")}
@@ -281,6 +288,7 @@ func TestARevealedExportWaitsForKeys(t *testing.T) {
 }
 
 func TestWhatCannotBeRevealedIsNamed(t *testing.T) {
+	t.Parallel()
 	w := newRevealedWorld(t, 10, 0)
 	w.erase("user-1")
 	e := w.reveal(nil)
@@ -296,52 +304,86 @@ func TestWhatCannotBeRevealedIsNamed(t *testing.T) {
 // An erasure comes before and after each call of a worker that sleeps meanwhile: no file has a value of
 // the erased person afterwards, whatever the worker still does.
 func TestAnErasureInEveryOrder(t *testing.T) {
+	t.Parallel()
 	const entries, length = 600, 16_000 // two parts
-	w := newRevealedWorld(t, entries, length)
-	w.Tick, w.Worker.SliceTime = time.Microsecond, time.Nanosecond
+	sliced := func(t *testing.T) *revealedWorld {
+		w := newRevealedWorld(t, entries, length)
+		w.Tick, w.Worker.SliceTime = time.Microsecond, time.Nanosecond // each part is a slice
+		return w
+	}
+	w := sliced(t)
 	w.reveal(nil)
 	w.Work()
-	total := w.Calls
 	if w.parts < 2 {
 		t.Fatalf("the file has %d parts, want several", w.parts)
 	}
-	for at := 1; at <= total; at++ {
+	for at := 1; at <= w.Calls; at++ {
 		for _, after := range []bool{false, true} {
-			when := fmt.Sprintf("at call %d, after its effect %t", at, after)
-			w := newRevealedWorld(t, entries, length)
-			w.Tick, w.Worker.SliceTime = time.Microsecond, time.Nanosecond // each part is a slice
-			e := w.reveal(nil)
-			var removed int64
-			w.InterruptAt, w.After = at, after
-			w.Interrupt = func() {
-				removed = w.erase("user-1")
-				w.wantNoValueOf(when, "user-1")
-			}
-			w.Work()
-			w.wantNoValueOf(when+", at last", "user-1")
-			if removed > 1 {
-				t.Errorf("%s: removed %d files, want at most 1", when, removed)
-			}
-			job := w.Job(e.ID)
-			if removed == 0 {
-				if job.State != jobs.StateSucceeded {
-					t.Errorf("%s: the job is %s (%s), want it to succeed: it had no value", when, job.State, job.Error)
-				}
-				continue
-			}
-			got, err := w.Export(t.Context(), revealer, jobtest.Acme, e.ID)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !got.Removed || got.URL != "" {
-				t.Errorf("%s: removed by an erasure: %t, URL %q, want it removed and without one", when, got.Removed, got.URL)
-			}
+			t.Run(fmt.Sprintf("at call %d, after its effect %t", at, after), func(t *testing.T) {
+				t.Parallel()
+				sliced(t).eraseDuringCall(at, after)
+			})
 		}
+	}
+}
+
+// eraseDuringCall erases a person while the worker sleeps at a call.
+func (w *revealedWorld) eraseDuringCall(at int, after bool) {
+	e := w.reveal(nil)
+	var removed int64
+	w.InterruptAt, w.After = at, after
+	w.Interrupt = func() {
+		removed = w.erase("user-1")
+		w.wantNoValueOf("during the erasure", "user-1")
+	}
+	w.Work()
+	w.wantNoValueOf("at last", "user-1")
+	w.wantRecordedEnd(e.ID)
+	if removed > 1 {
+		w.t.Errorf("removed %d files, want at most 1", removed)
+	}
+	if job := w.Job(e.ID); removed == 0 {
+		if job.State != jobs.StateSucceeded {
+			w.t.Errorf("the job is %s (%s), want it to succeed: it had no value", job.State, job.Error)
+		}
+		return
+	}
+	got, err := w.Export(w.t.Context(), revealer, jobtest.Acme, e.ID)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if !got.Removed || got.URL != "" {
+		w.t.Errorf("removed by an erasure: %t, URL %q, want it removed and without one", got.Removed, got.URL)
+	}
+}
+
+// wantRecordedEnd checks that the tenant's log tells once of an export that failed, and that it tells of the end of each.
+func (w *revealedWorld) wantRecordedEnd(id string) {
+	w.t.Helper()
+	failed, finished := 0, 0
+	for _, action := range w.Actions() {
+		switch action {
+		case "job.fail " + id:
+			failed++
+		case "export.finish " + id:
+			finished++
+		}
+	}
+	want := 0
+	if w.Job(id).State == jobs.StateFailed {
+		want = 1
+	}
+	if failed != want {
+		w.t.Errorf("the log tells %d times that the export failed, want %d", failed, want)
+	}
+	if failed+finished == 0 {
+		w.t.Error("the log does not tell of the end of the export")
 	}
 }
 
 // TestARemovalContinues: a slice that ends after one export begins after it, and counts on.
 func TestARemovalContinues(t *testing.T) {
+	t.Parallel()
 	w := newRevealedWorld(t, 20, 0)
 	w.reveal(nil)
 	for range 3 {
@@ -354,7 +396,7 @@ func TestARemovalContinues(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	remover := &export.Remover{Jobs: w.DB.Jobs(), Files: w.files, Now: w.Clock}
+	remover := w.remover()
 	var at export.Removal
 	const most = 8 // slices, for 5 exports and 2 other files
 	for slices := 1; ; slices++ {
@@ -389,6 +431,7 @@ func TestARemovalContinues(t *testing.T) {
 
 // A removal that is killed at any of its calls is repeated, and counts each file once.
 func TestAKilledRemovalIsRepeated(t *testing.T) {
+	t.Parallel()
 	for at := 1; ; at++ {
 		for _, after := range []bool{false, true} {
 			w := newRevealedWorld(t, 20, 0)
@@ -405,7 +448,8 @@ func TestAKilledRemovalIsRepeated(t *testing.T) {
 				t.Fatal(err)
 			}
 			k := &killer{at: at, after: after}
-			remover := &export.Remover{Jobs: mortalStore{w.DB.Jobs(), k}, Files: mortalRemoval{w.files, k}, Now: w.Clock}
+			remover := w.remover()
+			remover.Jobs, remover.Files = mortalStore{w.DB.Jobs(), k}, mortalRemoval{w.files, k}
 			_, err := remover.RemoveRevealed(t.Context(), "acme", "erasure", &export.Removal{}, func() bool { return false })
 			if err == nil && k.calls < at {
 				return // it has fewer calls
@@ -420,6 +464,12 @@ func TestAKilledRemovalIsRepeated(t *testing.T) {
 				t.Errorf("killed at call %d, after its effect %t: removed %d files, want at least 2", at, after, removal.Removed)
 			}
 			w.wantNoValueOf(fmt.Sprintf("killed at call %d", at), "user-1")
+			w.Time = w.Time.Add(5 * time.Minute)
+			if _, err := w.Service.Plan(t.Context()); err != nil { // as the message was not sent
+				t.Fatal(err)
+			}
+			w.Work()
+			w.wantRecordedEnd(running.ID)
 			for id, want := range map[string]jobs.State{done.ID: jobs.StateSucceeded, running.ID: jobs.StateFailed, plain.ID: jobs.StateSucceeded} {
 				if job := w.Job(id); job.State != want {
 					t.Errorf("killed at call %d, after its effect %t: job %s is %s, want %s", at, after, id, job.State, want)
@@ -522,6 +572,7 @@ func hasState(record []byte) bool {
 // The record of an export that is being written has values encrypted alone, and none once it has ended. It
 // never has a digest of the file in plain, and none at all once there is no file. Nor has the tenant's log.
 func TestTheRecordOfARevealedExportHasNoValue(t *testing.T) {
+	t.Parallel()
 	for what, end := range map[string]func(w *revealedWorld, id string){
 		"erased": func(w *revealedWorld, _ string) { w.erase("user-1") },
 		"canceled": func(w *revealedWorld, id string) {
@@ -534,7 +585,7 @@ func TestTheRecordOfARevealedExportHasNoValue(t *testing.T) {
 	} {
 		for form, members := range map[string]map[string]jsontext.Value{
 			"parquet": {"format": jsontext.Value(`"parquet"`)},
-			"csv":     {"format": jsontext.Value(`"csv"`), "fields": jsontext.Value(`["message"]`)},
+			"csv":     {"format": jsontext.Value(`"csv"`), "fields": jsontext.Value(`["action","message"]`)},
 		} {
 			w := newRevealedWorld(t, 2500, 0)
 			w.Tick, w.Worker.SliceTime = time.Microsecond, time.Nanosecond // each page is a slice
@@ -583,6 +634,7 @@ func (w *revealedWorld) wantDigests(id string, want bool) {
 
 // The digests of a file with encrypted values are for those who get the file, for as long as there is one.
 func TestDigestsOfARevealedExportAreForItsReaders(t *testing.T) {
+	t.Parallel()
 	w := newRevealedWorld(t, 150, 0)
 	w.Files = urls{}
 	e := w.reveal(nil)
@@ -628,6 +680,7 @@ func TestDigestsOfARevealedExportAreForItsReaders(t *testing.T) {
 
 // An export of more than one part is as whole as one of masks, whatever slice writes the parts.
 func TestARevealedExportOfManyParts(t *testing.T) {
+	t.Parallel()
 	w := newRevealedWorld(t, 3000, 8<<10)
 	w.Tick, w.Worker.SliceTime = time.Microsecond, time.Nanosecond // each page is a slice
 	w.Files = urls{}
@@ -649,6 +702,7 @@ func TestARevealedExportOfManyParts(t *testing.T) {
 
 // What removes a revealed file removes every version of it, whatever removes it.
 func TestEachEndOfARevealedFileErasesIt(t *testing.T) {
+	t.Parallel()
 	w := newRevealedWorld(t, 20, 0)
 	expired, plain := w.reveal(nil), w.create(url.Values{})
 	w.Work()
@@ -683,6 +737,7 @@ func TestEachEndOfARevealedFileErasesIt(t *testing.T) {
 
 // An erasure removes a file whose export has ended without one.
 func TestAnErasureRemovesTheFileOfAFailedExport(t *testing.T) {
+	t.Parallel()
 	w := newRevealedWorld(t, 20, 0)
 	e := w.reveal(nil)
 	w.Owner.Status = audit.TenantDeleting

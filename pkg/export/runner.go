@@ -427,12 +427,10 @@ func (r *exportRun) keep(ctx context.Context, f *file, position *audit.Position)
 
 // seal saves that every part is stored. From then on the job cannot be canceled.
 func (r *exportRun) seal(ctx context.Context, sum string) error {
-	var random [10]byte
-	r.Random(random[:])
 	r.at.forget()
 	r.at.SHA256 = sum
 	r.at.EndedAt = r.Now().UTC().Truncate(time.Millisecond)
-	r.at.EntryID = audit.NewEntryID(r.at.EndedAt, random)
+	r.at.EntryID = audit.RandomEntryID(r.at.EndedAt, r.Random)
 	r.Job.Count = r.at.Written
 	sealed, err := r.sealed(ctx)
 	if err != nil {

@@ -178,6 +178,7 @@ func (w *world) wantNoUploads() {
 }
 
 func TestAnExportHasWhatWasReceivedBefore(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.store(2500)
 	w.Time = w.Time.Add(time.Second)
@@ -210,6 +211,7 @@ func TestAnExportHasWhatWasReceivedBefore(t *testing.T) {
 }
 
 func TestJobsOfEveryFormMatchTheAnswerAtOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.store(300)
 	w.Time = w.Time.Add(time.Second)
@@ -236,6 +238,23 @@ func TestJobsOfEveryFormMatchTheAnswerAtOnce(t *testing.T) {
 	}
 }
 
+// TestTheRecordOfAnExportNamesItsFilters: what says nothing about which entries it has is not named.
+func TestTheRecordOfAnExportNamesItsFilters(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	query := url.Values{"sort": {"timestamp"}, "user_id": {"u1"}, "q": {"x"}, "format": {"csv"}, "fields": {"id"}, "time_format": {"epoch_ms"}, "bom": {"true"}, "compress": {"gzip"}}
+	w.create(query)
+	service := &export.Service{Entries: &search.Service{Index: w.DB.Index(), Now: w.Clock}, Recorder: w, Now: w.Clock}
+	if _, err := service.AtOnce(t.Context(), admin, jobtest.Acme, access.Scope{}, query); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{`{"format":"csv","filters":["q","user_id"]}`, `{"format":"csv","count":0,"filters":["q","user_id"]}`} {
+		if got := string(w.Recorded[i].Metadata); got != want {
+			t.Errorf("%s: got metadata %s, want %s", w.Recorded[i].Action, got, want)
+		}
+	}
+}
+
 func unpacked(t *testing.T, content []byte, how string) string {
 	t.Helper()
 	var r io.Reader = bytes.NewReader(content)
@@ -258,6 +277,7 @@ func unpacked(t *testing.T, content []byte, how string) string {
 
 // A worker is killed before and after each of its calls in turn. The file is always the same.
 func TestAKilledExportResumes(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		query   url.Values
 		entries int // two parts
@@ -265,7 +285,10 @@ func TestAKilledExportResumes(t *testing.T) {
 		"json": {url.Values{"format": {"json"}}, 250}, "zstd": {url.Values{"format": {"json"}, "compress": {"zstd"}}, 250},
 		"parquet": {url.Values{"format": {"parquet"}}, 250},
 	} {
-		t.Run(name, func(t *testing.T) { aKilledExportResumes(t, test.query, test.entries) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			aKilledExportResumes(t, test.query, test.entries)
+		})
 	}
 }
 
@@ -343,6 +366,7 @@ func (w *world) createSliced() export.Export {
 }
 
 func TestASlicedExportIsWhole(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	e := w.createSliced()
 	w.Work()
@@ -354,6 +378,7 @@ func TestASlicedExportIsWhole(t *testing.T) {
 }
 
 func TestACanceledExportLeavesNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	e := w.createSliced()
 	w.Deliver(2)
@@ -372,6 +397,7 @@ func TestACanceledExportLeavesNothing(t *testing.T) {
 
 // TestAnEndedExportForgetsItsFilters: the record stays for 90 days, and the filters can be large.
 func TestAnEndedExportForgetsItsFilters(t *testing.T) {
+	t.Parallel()
 	for state, end := range map[jobs.State]func(w *world, id string){
 		jobs.StateSucceeded: func(*world, string) {},
 		jobs.StateFailed:    func(w *world, _ string) { w.Owner.Status = audit.TenantDeleting },
@@ -401,6 +427,7 @@ func TestAnEndedExportForgetsItsFilters(t *testing.T) {
 }
 
 func TestUnfinishedExportsAreBounded(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	first := w.createSliced()
 	for range export.MaxOpen - 1 {
@@ -417,6 +444,7 @@ func TestUnfinishedExportsAreBounded(t *testing.T) {
 }
 
 func TestParametersOfAJobAreBounded(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	values := make([]string, 100)
 	for i := range values {
@@ -443,6 +471,7 @@ func (w *world) plan(want int) {
 }
 
 func TestAFileIsRemovedAfterSevenDays(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.store(10)
 	w.Time = w.Time.Add(time.Second)
@@ -479,6 +508,7 @@ func TestAFileIsRemovedAfterSevenDays(t *testing.T) {
 }
 
 func TestACanceledExportWhoseMessageIsLostLeavesNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	e := w.createSliced()
 	w.Deliver(2)
@@ -492,6 +522,7 @@ func TestACanceledExportWhoseMessageIsLostLeavesNothing(t *testing.T) {
 }
 
 func TestALostUploadBeginsAgain(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	e := w.createSliced()
 	w.Deliver(2)
@@ -507,6 +538,7 @@ func TestALostUploadBeginsAgain(t *testing.T) {
 }
 
 func TestAnExportOfADeletedTenantFails(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.store(10)
 	w.Time = w.Time.Add(time.Second)
@@ -520,6 +552,7 @@ func TestAnExportOfADeletedTenantFails(t *testing.T) {
 }
 
 func TestAnExportWaitsForTheIndex(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	behind := &jobtest.Lag{Looks: 3}
 	w.runner.Lag = behind

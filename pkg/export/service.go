@@ -87,12 +87,12 @@ func (s *Service) AtOnce(ctx context.Context, by access.Principal, tenant audit.
 
 // parse reads all parameters of an export. Faulty ones are an *audit.ValidationError.
 func parse(entries Selector, tenant audit.Tenant, scope access.Scope, query url.Values, further []string) (Options, search.Selection, error) {
-	options, err := parseOptions(query, further)
+	options, err := ParseOptions(query, further...)
 	choose := entries.Select
 	if options.Hold != "" {
 		choose = entries.SelectStored
 	}
-	selection, selectErr := choose(tenant, scope, query, append(Params(), search.ParamSort)...)
+	selection, selectErr := choose(tenant, scope, query, ownParams()...)
 	return options, selection, audit.MergeInvalid(selectErr, err)
 }
 
@@ -156,5 +156,5 @@ func describe(o Options, query url.Values, count *int64, reason string) ([]byte,
 		Hold    string   `json:"hold,omitempty"` // its id; of whom it is, and why, stands in the hold itself
 		Reveal  bool     `json:"reveal,omitempty"`
 		Reason  string   `json:"reason,omitempty"`
-	}{o.Format, count, walk.FilterNames(query, Params()...), o.Hold, reason != "", reason})
+	}{o.Format, count, walk.FilterNames(query, ownParams()...), o.Hold, reason != "", reason})
 }

@@ -143,13 +143,16 @@ func appendLine(dst []byte, row []cell) ([]byte, error) {
 // https://owasp.org/www-community/attacks/CSV_Injection.
 const formula = "=+-@\t\r"
 
+// endOfData is a line that ends a CSV file for PostgreSQL, unless it is quoted.
+const endOfData = `\.`
+
 // appendCSV appends a cell.
 func appendCSV(dst []byte, text string) []byte {
 	prefix := ""
 	if text != "" && strings.IndexByte(formula, text[0]) >= 0 {
 		prefix = "'"
 	}
-	if text != "" && !strings.ContainsAny(text, "\",\r\n") && text[0] != ' ' && text[len(text)-1] != ' ' {
+	if text != "" && text != endOfData && !strings.ContainsAny(text, "\",\r\n") && text[0] != ' ' && text[len(text)-1] != ' ' {
 		return append(append(dst, prefix...), text...)
 	}
 	dst = append(append(dst, '"'), prefix...)

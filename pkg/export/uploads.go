@@ -40,7 +40,7 @@ type Part struct {
 // *audit.UnavailableError if a retry can succeed. Uploads is safe for concurrent use.
 type Uploads interface {
 	// BeginUpload begins a file. Readers see it only once it is complete. An upload that is
-	// neither completed nor aborted ends by itself after a day or later.
+	// neither completed nor aborted ends by itself after a week or later.
 	BeginUpload(ctx context.Context, tenant audit.TenantID, key, mediaType string) (Upload, error)
 	// PutPart stores a part. It returns nil only once the part is durable. Putting a number again
 	// replaces the part. Parts may have gaps in their numbers.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,12 +34,15 @@ type world struct {
 	*hold.Service
 	t        *testing.T
 	worker   *jobs.Worker
+	runner   *hold.Runner
 	db       *sqlite.DB
 	now      time.Time
+	ahead    time.Duration // of the clock of the worker
 	tenant   audit.Tenant
 	messages []string
 	recorded []audit.Entry
 	released int
+	retained int // how often retention was told of a hold
 	// conflicts is how many changes of the tenant's record still come too late.
 	conflicts int
 }
@@ -59,10 +63,12 @@ func newWorld(t *testing.T) *world {
 		Store: w.db.Holds(), Tenants: w, Jobs: &jobs.Service{Store: w.db.Jobs(), Queues: jobs.Queues{Jobs: w, Archive: w}, Recorder: w, Now: w.clock},
 		Recorder: w, Released: func(context.Context, audit.TenantID) error { w.released++; return nil }, Now: w.clock, Random: random,
 	}
-	runner := &hold.Runner{Holds: w.db.Holds(), Store: w.db.Entries(), Jobs: w.db.Jobs(), Tenants: w, Recorder: w, Now: w.clock, Random: random}
+	shared := func(context.Context) (time.Time, error) { return w.now, nil }
+	ofWorker := func() time.Time { return w.now.Add(w.ahead) }
+	w.runner = &hold.Runner{Holds: w.db.Holds(), Store: w.db.Entries(), Jobs: w.db.Jobs(), Tenants: w, Recorder: w, Retain: w.retain, Clock: shared, Now: ofWorker, Random: random}
 	w.worker = &jobs.Worker{
-		Store: w.db.Jobs(), Queues: jobs.Queues{Jobs: w, Archive: w}, Runners: map[jobs.Kind]jobs.Runner{jobs.KindLegalHold: runner}, Now: w.clock,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Store: w.db.Jobs(), Queues: jobs.Queues{Jobs: w, Archive: w}, Runners: map[jobs.Kind]jobs.Runner{jobs.KindLegalHold: w.runner}, Now: ofWorker,
+		Recorder: w, Tenants: w, Random: random, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 	return w
 }
@@ -70,6 +76,11 @@ func newWorld(t *testing.T) *world {
 func random(b []byte) { _, _ = rand.Read(b) }
 
 func (w *world) clock() time.Time { return w.now }
+
+func (w *world) retain(context.Context, audit.TenantID) error {
+	w.retained++
+	return nil
+}
 
 // Send implements jobs.Queue.
 func (w *world) Send(_ context.Context, _ audit.TenantID, bodies []string) error {
@@ -111,12 +122,16 @@ func (w *world) Tombstone(context.Context, audit.TenantID, int64) error {
 	return errors.New("nothing deletes the tenant here")
 }
 
+func newEntry(user string, at time.Time) audit.Entry {
+	var tail [10]byte
+	random(tail[:])
+	return audit.Entry{ID: audit.NewEntryID(at, tail), Tenant: "acme", UserID: user, Action: "VIEW", ResourceType: "order", Timestamp: at, ReceivedAt: at}
+}
+
 // store stores an entry of a user and marks it for removal.
 func (w *world) store(user string, at time.Time) audit.EntryID {
 	w.t.Helper()
-	var tail [10]byte
-	random(tail[:])
-	e := audit.Entry{ID: audit.NewEntryID(at, tail), Tenant: "acme", UserID: user, Action: "VIEW", ResourceType: "order", Timestamp: at, ReceivedAt: at}
+	e := newEntry(user, at)
 	_, err := w.db.Entries().Append(w.t.Context(), "acme", []audit.Entry{e})
 	if err == nil {
 		err = w.db.Entries().Mark(w.t.Context(), "acme", []audit.EntryID{e.ID}, time.Hour)
@@ -292,6 +307,27 @@ func TestAHoldWaitsForRemovals(t *testing.T) {
 	}
 }
 
+// TestAHoldDoesNotWaitForTheRestOfAnErasure: once its key is destroyed, an erasure removes nothing that a hold keeps. It
+// can wait for the index for hours.
+func TestAHoldDoesNotWaitForTheRestOfAnErasure(t *testing.T) {
+	w := newWorld(t)
+	h := w.set(hold.Hold{})
+	erasure := jobs.Job{ID: "e", Kind: jobs.KindErasure, Committed: true, Tenant: "acme", State: jobs.StateRunning, CreatedAt: monday, ResumeAt: monday}
+	if err := w.db.Jobs().CreateJob(t.Context(), erasure); err != nil {
+		t.Fatal(err)
+	}
+	w.work(1)
+	w.now = w.now.Add(retention.SettleTime)
+	w.work(2)
+	w.wantJob(h.ID, jobs.StateRunning, "")
+	erasure.Count = 1 // the key is destroyed
+	if err := w.db.Jobs().UpdateJob(t.Context(), erasure, 0); err != nil {
+		t.Fatal(err)
+	}
+	w.work(1)
+	w.wantJob(h.ID, jobs.StateSucceeded, "")
+}
+
 // TestAHoldDoesNotWaitForLaterCleanups: they look at it before they remove anything. So cleanups one after the other do
 // not keep a hold from coming into force.
 func TestAHoldDoesNotWaitForLaterCleanups(t *testing.T) {
@@ -327,6 +363,51 @@ func TestAWrongClockDoesNotShortenTheWait(t *testing.T) {
 	w.now = w.now.Add(retention.SettleTime)
 	w.work(1)
 	w.wantJob(h.ID, jobs.StateSucceeded, "")
+}
+
+// TestAHoldComesIntoForceByTheSharedClock: workers whose clocks are a day off neither shorten the wait nor
+// lengthen it.
+func TestAHoldComesIntoForceByTheSharedClock(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, off := range [][]time.Duration{{day, 0}, {0, day}, {-day, 0}, {0, -day}, {day, -day}} {
+		w := newWorld(t)
+		h := w.set(hold.Hold{})
+		w.ahead = off[0]
+		w.work(1)
+		w.ahead = off[1]
+		w.now = monday.Add(retention.SettleTime - time.Millisecond)
+		w.work(1)
+		w.wantJob(h.ID, jobs.StateRunning, "")
+		w.now = monday.Add(retention.SettleTime)
+		w.work(1)
+		w.wantJob(h.ID, jobs.StateSucceeded, "")
+		got, err := w.Hold(t.Context(), admin, "acme", h.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !got.InForceAt.Equal(w.now) {
+			t.Errorf("clocks are off by %v: it is in force since %s, want %s", off, got.InForceAt, w.now)
+		}
+	}
+}
+
+// TestAJobMeetsNoHoldByAWrongClock: the worker's clock is a day ahead, and the hold is stored a moment later.
+func TestAJobMeetsNoHoldByAWrongClock(t *testing.T) {
+	w := newWorld(t)
+	w.ahead = 24 * time.Hour
+	job, err := w.Jobs.Start(t.Context(), jobs.Job{ID: "j", Kind: jobs.KindLegalHold, Tenant: "acme"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.work(2)
+	w.wantJob(job.ID, jobs.StateRunning, "")
+	if err := w.db.Holds().CreateHold(t.Context(), hold.Hold{ID: "j", Tenant: "acme", CreatedAt: monday}); err != nil {
+		t.Fatal(err)
+	}
+	w.work(1)
+	w.now = monday.Add(retention.SettleTime)
+	w.work(1)
+	w.wantJob(job.ID, jobs.StateSucceeded, "")
 }
 
 // TestAJobWaitsForItsHold: it is started before the hold is stored, and a killed process stores none.
@@ -402,6 +483,44 @@ func TestManyMarkedEntriesTakeSlices(t *testing.T) {
 	}
 }
 
+// TestAHoldUnmarksWhatIsDueSoon: the marked entries lie behind more of others than some slices can read, and the store
+// removes them an hour later.
+func TestAHoldUnmarksWhatIsDueSoon(t *testing.T) {
+	w := newWorld(t)
+	old := monday.AddDate(-1, 0, 0)
+	others := make([]audit.Entry, 5*retention.MaxEntries)
+	for i := range others {
+		others[i] = newEntry("u", old.Add(time.Duration(i)*time.Second))
+	}
+	if _, err := w.db.Entries().Append(t.Context(), "acme", others); err != nil {
+		t.Fatal(err)
+	}
+	const n = retention.MaxEntries + 1
+	var due []audit.EntryID
+	for i := range n {
+		due = append(due, w.store("u", monday.AddDate(0, 0, -1).Add(time.Duration(i)*time.Second)))
+	}
+	looks := 0
+	w.worker.SliceTime, w.worker.Now = time.Nanosecond, func() time.Time { looks++; return w.now.Add(time.Duration(looks)) } // one page
+	w.set(hold.Hold{})
+	w.work(2)
+	if w.retained != 1 {
+		t.Errorf("retention was told %d times, want once", w.retained)
+	}
+	w.now = w.now.Add(time.Hour)
+	removed := 0
+	for page := range slices.Chunk(due, retention.MaxEntries) {
+		n, err := w.db.Entries().RemoveDue(t.Context(), "acme", page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		removed += n
+	}
+	if removed > 0 {
+		t.Errorf("%d entries went after two slices, want none", removed)
+	}
+}
+
 func TestAHoldIsReleasedOnce(t *testing.T) {
 	w := newWorld(t)
 	h := w.set(hold.Hold{})
@@ -431,7 +550,21 @@ func TestAHoldIsReleasedOnce(t *testing.T) {
 	}
 	w.work(1)
 	w.wantJob(h.ID, jobs.StateFailed, "the hold was released before it was in force")
-	w.wantRecorded("legal_hold.create", "legal_hold.release")
+	w.wantRecorded("legal_hold.create", "legal_hold.release", "job.fail")
+}
+
+// deletedSoon has a tenant whose deletion begins after it was read once.
+type deletedSoon struct {
+	hold.Tenants
+	reads int
+}
+
+func (d *deletedSoon) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error) {
+	tenant, err := d.Tenants.Tenant(ctx, id)
+	if d.reads++; d.reads > 1 {
+		tenant.Status = audit.TenantDeleting
+	}
+	return tenant, err
 }
 
 func TestHoldsThatCannotBeSet(t *testing.T) {
@@ -456,11 +589,18 @@ func TestHoldsThatCannotBeSet(t *testing.T) {
 	if _, err := w.Create(t.Context(), admin, acme, hold.Hold{Matter: "m", Reason: "r"}); !errors.Is(err, audit.ErrConflict) {
 		t.Errorf("being deleted: got error %v, want %v", err, audit.ErrConflict)
 	}
+	w.wantRecorded() // nothing stood, not even for a moment: a deletion that asks then would end
+	w.tenant.Status = audit.TenantActive
+	tenants := w.Tenants
+	w.Tenants = &deletedSoon{Tenants: tenants}
+	if _, err := w.Create(t.Context(), admin, acme, hold.Hold{Matter: "m", Reason: "r"}); !errors.Is(err, audit.ErrConflict) {
+		t.Errorf("being deleted from now on: got error %v, want %v", err, audit.ErrConflict)
+	}
+	w.Tenants = tenants
 	standing, err := w.Store.Standing(t.Context(), "acme")
 	if err != nil || len(standing) != 0 {
 		t.Errorf("got %d holds and error %v, want none to stand", len(standing), err)
 	}
-	w.tenant.Status = audit.TenantActive
 	for i := range hold.MaxStanding {
 		if err := w.db.Holds().CreateHold(t.Context(), hold.Hold{ID: fmt.Sprint(i), Tenant: "acme"}); err != nil {
 			t.Fatal(err)

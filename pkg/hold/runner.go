@@ -18,21 +18,29 @@ const (
 )
 
 // Runner is the jobs.Runner of jobs.KindLegalHold. It unmarks what the hold covers, at once and again
-// after retention.SettleTime. Then the hold is in force.
+// after retention.SettleTime. Then the hold is in force. It goes through the marked entries alone, so that one that
+// is due soon does not wait for those that are not.
 type Runner struct {
 	Holds    Store
 	Store    retention.Store
 	Jobs     jobs.Store
 	Tenants  jobs.Tenants // tenants.Cache.Fresh if the process has a cache
 	Recorder audit.Recorder
-	Now      func() time.Time
-	Random   func([]byte)
+	// Retain has retention look at all days of a tenant: its workers unmark what the hold covers too, many days at once.
+	Retain func(ctx context.Context, tenant audit.TenantID) error
+	// Clock decides how long the job waits, and when its hold is in force.
+	Clock  jobs.Clock
+	Now    func() time.Time
+	Random func([]byte)
 }
 
 // checkpoint says how far a hold's job is.
 type checkpoint struct {
-	Settled bool `json:"settled"` // whether it is in its second pass
-	// PassedAt is when the first pass ended, by the clock of the worker that then waits.
+	// MissedAt is since when the job waits for its hold to be stored.
+	MissedAt time.Time `json:"missed_at,omitzero"`
+	Begun    bool      `json:"begun"`   // whether retention was told
+	Settled  bool      `json:"settled"` // whether it is in its second pass
+	// PassedAt is when the first pass ended, zero before.
 	PassedAt time.Time `json:"passed_at,omitzero"`
 	// Cleanups are those that were in the archive when the second pass began: the last that can go by a look at the
 	// holds from before.
@@ -68,27 +76,24 @@ func (r *holdRun) all(ctx context.Context) (jobs.Result, error) {
 	var err error
 	r.hold, err = r.Holds.Hold(ctx, r.Job.Tenant, r.Job.ID)
 	switch {
-	case errors.Is(err, audit.ErrNotFound) && r.Now().Before(r.Job.CreatedAt.Add(retention.SettleTime)): // it is stored after its job
-		return jobs.Result{Wait: storeWait}, nil
-	case errors.Is(err, audit.ErrNotFound): // it never was, or went with its tenant
-		return jobs.Result{}, &jobs.FailedError{Reason: "the hold does not exist"}
+	case errors.Is(err, audit.ErrNotFound):
+		return r.awaitHold(ctx)
 	case err != nil:
 		return jobs.Result{}, err
+	case !r.hold.ReleasedAt.IsZero() && !r.hold.InForceAt.IsZero(): // a worker was killed before it could record that
+		return r.bringIntoForce(ctx)
 	case !r.hold.ReleasedAt.IsZero():
 		return jobs.Result{}, &jobs.FailedError{Reason: "the hold was released before it was in force"}
+	}
+	if err := r.begin(ctx); err != nil {
+		return jobs.Result{}, err
 	}
 	if !r.at.Settled {
 		if done, err := r.unmark(ctx); err != nil || !done {
 			return jobs.Result{}, err
 		}
-		if r.at.PassedAt.IsZero() {
-			r.at.PassedAt = r.Now().UTC().Truncate(time.Millisecond)
-			if err := r.Save(ctx, r.at); err != nil {
-				return jobs.Result{}, err
-			}
-		}
-		if wait := r.at.PassedAt.Add(retention.SettleTime).Sub(r.Now()); wait > 0 {
-			return jobs.Result{Wait: wait}, nil
+		if wait, err := r.wait(ctx, &r.at.PassedAt); err != nil || wait > 0 {
+			return jobs.Result{Wait: wait}, err
 		}
 		if r.at.Cleanups, err = r.inArchive(ctx); err != nil {
 			return jobs.Result{}, err
@@ -108,11 +113,43 @@ func (r *holdRun) all(ctx context.Context) (jobs.Result, error) {
 	return r.bringIntoForce(ctx)
 }
 
+// begin tells retention of the hold, which is stored by now.
+func (r *holdRun) begin(ctx context.Context) error {
+	if r.at.Begun {
+		return nil
+	}
+	if err := r.Retain(ctx, r.Job.Tenant); err != nil {
+		return err
+	}
+	r.at.Begun = true
+	return r.Save(ctx, r.at)
+}
+
+// awaitHold waits for the hold, which is stored after its job was started. It returns a *jobs.FailedError if it
+// never was, or went with its tenant.
+func (r *holdRun) awaitHold(ctx context.Context) (jobs.Result, error) {
+	wait, err := r.wait(ctx, &r.at.MissedAt)
+	if err == nil && wait <= 0 {
+		err = &jobs.FailedError{Reason: "the hold does not exist"}
+	}
+	return jobs.Result{Wait: min(wait, storeWait)}, err
+}
+
+// wait returns how much of retention.SettleTime is left, and saves since when it runs. The times of the job
+// and of its hold are those of other clocks.
+func (r *holdRun) wait(ctx context.Context, since *time.Time) (time.Duration, error) {
+	left, err := r.Clock.WaitLeft(ctx, r.Now, since, retention.SettleTime)
+	if err != nil || left <= 0 {
+		return left, err
+	}
+	return left, r.Save(ctx, r.at)
+}
+
 // removing reports whether an erasure of the tenant has looked at the holds for the last time, and has not
-// destroyed its key for sure, or whether one of the Cleanups is in the archive, where nothing can be unmarked.
+// destroyed its key for sure, which its Count says, or whether one of the Cleanups is in the archive, where nothing can be unmarked.
 func (r *holdRun) removing(ctx context.Context) (bool, error) {
 	return jobs.Any(ctx, r.Jobs, r.Job.Tenant, jobs.Unfinished(jobs.KindErasure, jobs.KindCleanup), func(j *jobs.Job) (bool, error) {
-		return j.Kind == jobs.KindErasure && j.Committed || j.Archive && slices.Contains(r.at.Cleanups, j.ID), nil
+		return j.Kind == jobs.KindErasure && j.Committed && j.Count == 0 || j.Archive && slices.Contains(r.at.Cleanups, j.ID), nil
 	})
 }
 
@@ -129,9 +166,7 @@ func (r *holdRun) inArchive(ctx context.Context) (ids []string, err error) {
 
 // unmark keeps what the hold covers and was to be removed. It reports false if the slice ended first.
 func (r *holdRun) unmark(ctx context.Context) (bool, error) {
-	// It reads entries that are not marked too: to look for the next marked one could take longer than
-	// a slice, and nothing of it would be saved.
-	selection := retention.Selection{From: r.hold.From, To: r.hold.To, After: r.at.After}
+	selection := retention.Selection{From: r.hold.From, To: r.hold.To, After: r.at.After, Marked: true}
 	for {
 		entries, err := r.Store.Retained(ctx, r.Job.Tenant, selection, retention.MaxEntries)
 		if err != nil {
@@ -142,7 +177,7 @@ func (r *holdRun) unmark(ctx context.Context) (bool, error) {
 		}
 		var ids []audit.EntryID
 		for i := range entries {
-			if !entries[i].DeletableAt.IsZero() && r.hold.Covers(&entries[i].Entry) {
+			if r.hold.Covers(&entries[i].Entry) {
 				ids = append(ids, entries[i].ID)
 			}
 		}
@@ -170,9 +205,11 @@ func (r *holdRun) bringIntoForce(ctx context.Context) (jobs.Result, error) {
 		return jobs.Result{}, err
 	}
 	if r.at.EntryID.IsZero() {
-		var random [10]byte
-		r.Random(random[:])
-		r.at.EntryID = audit.NewEntryID(r.Now(), random)
+		now, err := r.Clock.Now(ctx, r.Now)
+		if err != nil {
+			return jobs.Result{}, err
+		}
+		r.at.EntryID = audit.RandomEntryID(now, r.Random)
 		if err := r.Save(ctx, r.at); err != nil {
 			return jobs.Result{}, err
 		}

@@ -66,6 +66,7 @@ func (h *Hold) validate() []audit.FieldError {
 // returns an *audit.ValidationError, audit.ErrForbidden if the caller's credential is restricted to
 // resources, ErrTooManyStanding, or audit.ErrConflict if the tenant is being deleted.
 func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.Tenant, h Hold) (Hold, error) {
+	h.From, h.To = audit.WholeMillisecond(h.From), audit.WholeMillisecond(h.To)
 	if err := audit.InvalidFields(h.validate()); err != nil {
 		return Hold{}, err
 	}
@@ -82,6 +83,12 @@ func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.
 func (s *Service) create(ctx context.Context, by access.Principal, tenant audit.Tenant, h Hold) error {
 	if err := by.Unrestricted(); err != nil {
 		return err
+	}
+	// A hold that stands only until meetDeletion takes it back would end the deletion.
+	if current, err := s.Tenants.Tenant(ctx, tenant.ID); err != nil {
+		return err
+	} else if current.Status == audit.TenantDeleting {
+		return errDeleting
 	}
 	standing, err := s.Store.Standing(ctx, tenant.ID)
 	if err != nil {
@@ -128,8 +135,10 @@ func (s *Service) takeBack(ctx context.Context, h Hold) error {
 	if err := s.Store.UpdateHold(ctx, h); err != nil {
 		return err
 	}
-	return fmt.Errorf("the tenant is being deleted: %w", audit.ErrConflict)
+	return errDeleting
 }
+
+var errDeleting = fmt.Errorf("the tenant is being deleted: %w", audit.ErrConflict)
 
 func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }
 

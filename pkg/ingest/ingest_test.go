@@ -19,7 +19,6 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
-	"github.com/ocelot-audit/ocelot/pkg/protect"
 )
 
 var now = time.Date(2026, 11, 23, 12, 0, 0, 123_000_000, time.UTC)
@@ -824,11 +823,11 @@ func TestNoSpaceForEntries(t *testing.T) {
 func TestRecordChecksTheSize(t *testing.T) {
 	s, standard, _ := service()
 	entry := audit.Entry{UserID: "admin", Action: "tenant.update", ResourceType: "tenant"}
-	for _, c := range []struct{ size, want int }{{protect.MaxObjectBytes, 1}, {protect.MaxObjectBytes + 1, 1}} {
+	for _, c := range []struct{ size, want int }{{audit.MaxObjectBytes, 1}, {audit.MaxObjectBytes + 1, 1}} {
 		const frame = len(`{"a":""}`)
 		entry.Metadata = audit.Object(`{"a":"` + strings.Repeat("x", c.size-frame) + `"}`)
 		err := s.Record(t.Context(), tenant(func(*audit.Settings) {}), entry)
-		if invalid := (*audit.ValidationError)(nil); errors.As(err, &invalid) != (c.size > protect.MaxObjectBytes) {
+		if invalid := (*audit.ValidationError)(nil); errors.As(err, &invalid) != (c.size > audit.MaxObjectBytes) {
 			t.Errorf("%d bytes: got error %v", c.size, err)
 		}
 		if got := len(standard.entries(t)); got != c.want {

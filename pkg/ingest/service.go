@@ -67,7 +67,7 @@ func (s *Service) Record(ctx context.Context, tenant audit.Tenant, entry audit.E
 	entry.Tenant, entry.ReceivedAt = tenant.ID, now
 	entry.SubmittedBy = audit.SubmittedByService
 	if entry.ID == (audit.EntryID{}) {
-		entry.Timestamp, entry.ID = now, audit.NewEntryID(now, s.random())
+		entry.Timestamp, entry.ID = now, audit.RandomEntryID(now, s.Random)
 	}
 	changed, err := entryjson.Changed(entry.Before, entry.After)
 	if err != nil {
@@ -90,7 +90,7 @@ func (s *Service) Record(ctx context.Context, tenant audit.Tenant, entry audit.E
 
 // packer returns a packer of ingest messages. They name the trace of the request.
 func (s *Service) packer(ctx context.Context, tenant audit.TenantID) envelope.Packer {
-	p := envelope.Packer{Tenant: tenant, Random: s.Random, Handoff: s.Handoff}
+	p := envelope.Packer{Tenant: tenant, Random: s.Random, Time: s.Now(), Handoff: s.Handoff}
 	if t, has := trace.From(ctx); has {
 		p.Traces = []trace.Trace{t}
 	}
@@ -262,7 +262,7 @@ func (b *batch) complete(s *entryjson.Submitted, key string) []audit.FieldError 
 	if len(faults) > 0 {
 		return faults
 	}
-	if invalid := b.protect(&s.Entry); invalid != nil {
+	if invalid := b.protect(s); invalid != nil {
 		return invalid.Fields
 	}
 	s.Digest = s.DigestOf() // of what is left, so that nobody can test a guess of a secret against it
@@ -281,13 +281,13 @@ func (b *batch) complete(s *entryjson.Submitted, key string) []audit.FieldError 
 }
 
 // protect removes secrets. What changed is found before, in what the client sent.
-func (b *batch) protect(entry *audit.Entry) *audit.ValidationError {
-	changed, err := entryjson.Changed(entry.Before, entry.After)
+func (b *batch) protect(s *entryjson.Submitted) *audit.ValidationError {
+	changed, err := s.ChangedPaths(protect.IsStandIn)
 	if err != nil {
 		return audit.Invalid("/after_state", "invalid_json", "must be a JSON object that can be compared with before_state")
 	}
-	entry.Changed = changed
-	return protect.RemoveSecrets(&b.tenant.Settings, entry)
+	s.Changed = changed
+	return protect.RemoveSecrets(&b.tenant.Settings, &s.Entry)
 }
 
 // identify sets the entry's id: the client's own, the one derived from its idempotency key, or

@@ -2,8 +2,8 @@
 // Service starts, shows and cancels jobs. Worker runs them in slices of a few minutes, so
 // that no job is bounded by the time of one invocation. Plan resumes those that stand still.
 //
-// A job has a generation, which each delivery of its message raises. A worker saves only
-// while the generation is its own. So a worker that slept, or whose message was delivered
+// A job has a generation, which each save raises: that of a worker that begins a slice too. A worker saves only
+// while the stored generation is that of its last save. So a worker that slept, or whose message was delivered
 // twice, does no harm, whatever its clock says.
 package jobs
 
@@ -49,7 +49,8 @@ type Definition struct {
 	AnyResource bool
 	// Cancelable says that a job of this kind may be canceled before its end.
 	Cancelable bool
-	// Cleaned says that a worker removes what a job of this kind left; see Cleaner.
+	// Cleaned says that a worker removes what a job of this kind left, or records what a canceled one has done; see
+	// Cleaner and Reporter.
 	Cleaned bool
 }
 
@@ -61,7 +62,7 @@ func Definitions() []Definition {
 		{Kind: KindLegalHold, Permission: access.HoldsManage, AnyResource: true}, // a release ends it
 		{Kind: KindExport, Permission: access.LogsExport, Cancelable: true, Cleaned: true},
 		{Kind: KindCleanup, Permission: access.LogsCleanup, Cancelable: true, Cleaned: true},
-		{Kind: KindRestore, Permission: access.ArchiveRestore, AnyResource: true, Cancelable: true},
+		{Kind: KindRestore, Permission: access.ArchiveRestore, AnyResource: true, Cancelable: true, Cleaned: true},
 		{Kind: KindArchive, Permission: access.JobsRead, AnyResource: true}, // a setting starts it
 	}
 }
@@ -114,22 +115,56 @@ type Job struct {
 
 	// Checkpoint is how far the job is, in the form of its kind; nil: it has not begun.
 	Checkpoint json.RawMessage `json:"checkpoint,omitempty"`
-	// Generation counts the deliveries of the job's message, and what else makes workers stale.
+	// Generation counts the saves of the job. Each makes stale what was read of the job before, and the messages that
+	// were sent before.
 	Generation int64 `json:"generation"`
 	// Committed says that the job cannot be canceled any more; see Slice.Commit.
 	Committed bool `json:"committed,omitempty"`
+	// Failing is set once a worker has found that the job fails, until StateFailed is saved. Nothing continues or
+	// cancels the job any more.
+	Failing *Failure `json:"failing,omitempty"`
+	// ReportID is the id of the entry about what the job has done, if it fails or was canceled; see Reporter. It is random,
+	// so that no client can take it. It is saved first, so that the log has one entry, whenever a worker is killed.
+	ReportID audit.EntryID `json:"report_id,omitzero"`
 	// Archive says that the next slice reads the archive. The workers of the archive do it.
 	Archive bool `json:"archive,omitempty"`
-	// Failures counts the slices that failed since the last that did not.
+	// Failures counts the slices that failed, or whose worker was killed, since the last that did not. During a slice it
+	// counts that one too. Of a finished job it counts on with the calls of Cleaner.Clean that failed.
 	Failures int `json:"failures,omitempty"`
 	// ResumeAt is when Plan sends the job's message again unless the job is saved before. By
 	// then its message was lost or its worker killed. It is zero for a finished job without CleanAt.
 	ResumeAt time.Time `json:"resume_at,omitzero"`
-	// CleanAt is when a worker removes what the finished job left; see Cleaner. It is zero if
-	// nothing is left.
+	// CleanAt is when a worker removes what the job left that succeeded; see Cleaner. After another end a worker removes
+	// it at once. CleanAt is zero if nothing is left.
 	CleanAt time.Time `json:"clean_at,omitzero"`
 	// Resent counts how often Plan has sent the message since a worker last took the job.
 	Resent int `json:"resent,omitempty"`
+}
+
+// Failure is why a job fails, and the id of the entry about it in the tenant's log. The id is random, so that no
+// client can take it. It is saved first, so that the log has one entry, whenever a worker is killed.
+type Failure struct {
+	Reason  string        `json:"reason"`
+	EntryID audit.EntryID `json:"entry_id"`
+}
+
+// Replace stores a job that was read and then changed, and raises its generation: what others have read of it before is
+// stale. It returns audit.ErrPrecondition if the stored job has another generation, and audit.ErrNotFound if there is
+// none. After an error the generation is as it was.
+func Replace(ctx context.Context, store Store, job *Job) error {
+	read := job.Generation
+	job.Generation++
+	err := store.UpdateJob(ctx, *job, read)
+	if err != nil {
+		job.Generation = read
+	}
+	return err
+}
+
+// Fail sets why an unfinished job fails. The next message has a worker record and end it. at is the shared time.
+func (j *Job) Fail(reason string, at time.Time, random func([]byte)) {
+	j.Failing = &Failure{Reason: reason, EntryID: audit.RandomEntryID(at, random)}
+	j.ReportID = audit.RandomEntryID(at, random)
 }
 
 // Retention is how long a finished job can be seen. Stores remove it afterwards.
@@ -147,12 +182,21 @@ func Unfinished(kinds ...Kind) Filter {
 }
 
 // EarlierUnfinished reports whether an earlier job of the tenant that is of one of the kinds has not reached
-// a final state.
+// a final state, or was canceled and a worker has not removed yet what it left, or may still write: see Cleaner and
+// Settler. A job that leaves the archive as it is does not wait for what a canceled one left there: a damaged archive
+// does not stop it.
 func EarlierUnfinished(ctx context.Context, store Store, job *Job, kinds ...Kind) (bool, error) {
-	return Any(ctx, store, job.Tenant, Unfinished(kinds...), func(j *Job) (bool, error) {
-		order := j.CreatedAt.Compare(job.CreatedAt)
-		return order < 0 || order == 0 && j.ID < job.ID, nil
+	filter := Unfinished(kinds...)
+	filter.States = append(filter.States, StateCanceled)
+	own := &Position{CreatedAt: job.CreatedAt, ID: job.ID}
+	return anyAfter(ctx, store, job.Tenant, filter, own, func(j *Job) (bool, error) {
+		return !j.State.Finished() || !j.CleanAt.IsZero() && (!j.Archive || job.usesArchive()), nil
 	})
+}
+
+// usesArchive reports whether the job reads or changes the archive.
+func (j *Job) usesArchive() bool {
+	return j.Kind == KindRestore || j.Kind == KindArchive || j.ArchiveCount != nil
 }
 
 // Position is a place in a tenant's list of jobs, or in another list that begins with the newest.
@@ -168,6 +212,10 @@ type Store interface {
 	// UpdateJob replaces a job whose stored generation is the given one. It returns
 	// audit.ErrPrecondition if it is another, and audit.ErrNotFound if none exists.
 	UpdateJob(ctx context.Context, job Job, generation int64) error
+	// PostponeJob sets the ResumeAt of a job, as it was read or listed, and adds 1 to its Resent. It returns
+	// audit.ErrPrecondition if the job has another Generation or ResumeAt, because it was saved since then, and
+	// audit.ErrNotFound if none exists.
+	PostponeJob(ctx context.Context, job Job, resumeAt time.Time) error
 	// Job returns a job of the tenant. It returns audit.ErrNotFound if none exists.
 	Job(ctx context.Context, tenant audit.TenantID, id string) (Job, error)
 	// Jobs returns up to limit jobs of the tenant, the newest first, after a position
@@ -185,7 +233,11 @@ const searchPage = 100
 // Any reports whether a job of the tenant is one that is searched for. Like those of a list, it lacks its
 // Checkpoint.
 func Any(ctx context.Context, store Store, tenant audit.TenantID, filter Filter, is func(*Job) (bool, error)) (bool, error) {
-	var after *Position
+	return anyAfter(ctx, store, tenant, filter, nil, is)
+}
+
+// anyAfter is Any for the jobs after a position; nil: all.
+func anyAfter(ctx context.Context, store Store, tenant audit.TenantID, filter Filter, after *Position, is func(*Job) (bool, error)) (bool, error) {
 	for {
 		list, more, err := store.Jobs(ctx, tenant, filter, after, searchPage)
 		if err != nil {
@@ -263,20 +315,24 @@ type Purger interface {
 	Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error)
 }
 
-// Counter counts the records that a Purger would remove. They are restricted to from ≤
-// timestamp < to; a zero bound is open.
+// Counter counts the records of the tenant that a Purger would remove now.
 type Counter interface {
-	Count(ctx context.Context, tenant audit.TenantID, from, to time.Time) (int64, error)
+	CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error)
 }
 
-// NamedPurger is a store to purge. Name appears in errors and certificates.
+// CountedPurger is a Purger that can tell what it would remove.
+type CountedPurger interface {
+	Purger
+	Counter
+}
+
+// NamedPurger is a store to purge. Name appears in errors and certificates. The count in the certificate can be too
+// low after a kill if the Purger is no CountedPurger.
 type NamedPurger struct {
 	Name   string
 	Purger Purger
 	// Archive says that the store is the archive, which stays if audit.Tenant.KeepArchive says so.
 	Archive bool
-	// Scratch says that what the store removes are no records, so that no certificate counts them.
-	Scratch bool
 }
 
 // LiveTenant takes what a store returned for the tenant of a job. It returns a *FailedError with the
@@ -289,10 +345,15 @@ func LiveTenant(tenant audit.Tenant, err error, reason string) (audit.Tenant, er
 	return tenant, err
 }
 
-// Tenants finds and tombstones tenants; see tenants.Store.
-type Tenants interface {
+// TenantReader finds tenants.
+type TenantReader interface {
 	// Tenant returns one tenant. It returns audit.ErrNotFound if none exists or if it was purged.
 	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)
+}
+
+// Tenants finds and tombstones tenants; see tenants.Store.
+type Tenants interface {
+	TenantReader
 	// Tombstone removes the record if its stored Version is the given one, and reserves the
 	// id for ever. It returns audit.ErrPrecondition if the version is another. Repeating it
 	// is not an error.

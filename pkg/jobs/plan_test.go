@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
@@ -78,6 +80,57 @@ func TestPlanSendsEverMoreRarely(t *testing.T) {
 	}
 	f.handle(t, 0)
 	f.wantState(t, "j", jobs.StateRunning)
+}
+
+// busyStore has a worker save a job after it was listed as overdue.
+type busyStore struct {
+	jobs.Store
+	save func()
+}
+
+func (s *busyStore) OverdueJobs(ctx context.Context, at, latest time.Time, limit int) ([]jobs.Job, error) {
+	list, err := s.Store.OverdueJobs(ctx, at, latest, limit)
+	s.save()
+	return list, err
+}
+
+// TestPlanLosesNoSaveOfAWorker: a worker saves its job for the first time in minutes, just when Plan takes it for
+// abandoned. The job goes on from what was saved, or has ended.
+func TestPlanLosesNoSaveOfAWorker(t *testing.T) {
+	for _, state := range []jobs.State{jobs.StateRunning, jobs.StateSucceeded} {
+		f := newFixture(t, steps)
+		f.start(t, "j")
+		f.handle(t, 0)
+		want, err := f.Store.Job(t.Context(), "acme", "j")
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent := len(f.queue.bodies)
+		f.now = f.now.Add(time.Hour)
+		want.State, want.Checkpoint, want.ResumeAt = state, []byte(`{"saved":true}`), f.now.Add(time.Minute)
+		if state.Finished() {
+			want.FinishedAt, want.ResumeAt = f.now, time.Time{}
+		}
+		store := f.Store
+		f.Store = &busyStore{store, func() {
+			if err := store.UpdateJob(t.Context(), want, want.Generation); err != nil {
+				t.Error(err)
+			}
+		}}
+		if _, err := f.Plan(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		got, err := store.Job(t.Context(), "acme", "j")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: the job (-saved +got):\n%s", state, diff)
+		}
+		if n := len(f.queue.bodies) - sent; n > 0 {
+			t.Errorf("%s: Plan sent %d messages, want none", state, n)
+		}
+	}
 }
 
 // countingStore counts the lists.

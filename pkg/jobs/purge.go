@@ -31,8 +31,10 @@ type TenantPurge struct {
 	Tenants Tenants // tenants.Cache.Fresh if the process has a cache
 	// Stores are purged in this order. The job counts the records of the first one, the
 	// system of record.
-	Stores  []NamedPurger
-	Archive ArchiveKeeper
+	Stores []NamedPurger
+	// FreeSpace erases what the removed records left in a file, at the end of each pass; nil if the engines have none.
+	FreeSpace Space
+	Archive   ArchiveKeeper
 	// Certificates signs and keeps certificates. SettleTime is how long after its destruction another
 	// process can use a key, MessageTime is how long a queue keeps a message, and BackupTime is how long
 	// backups of the keys are kept.
@@ -42,10 +44,9 @@ type TenantPurge struct {
 	BackupTime   time.Duration
 	Random       func([]byte) // fills its argument with random bytes
 	// DrainPeriod is how long after the deletion a consumer may still write for the tenant. The second pass
-	// begins so long after the first one, by Clock: the clock of one worker can be wrong.
+	// begins so long after the first one, by Clock. So are the times in the certificate, but for that of the request.
 	DrainPeriod time.Duration
-	// Clock returns the time by a clock that all workers share; nil: there is one process.
-	Clock func(ctx context.Context) (time.Time, error)
+	Clock       Clock
 	// Held reports whether a legal hold stands in the tenant. It reads no older state than that of
 	// the call.
 	Held func(ctx context.Context, tenant audit.TenantID) (bool, error)
@@ -65,10 +66,13 @@ const (
 
 // purgeCheckpoint says how far a purge is.
 type purgeCheckpoint struct {
-	Begun bool `json:"begun"` // whether Found was counted
-	Pass  int  `json:"pass"`
-	Store int  `json:"store"` // its position in Stores
-	Dirty bool `json:"dirty"` // whether the pass has removed something
+	// BegunAt is when the job began to count the stores, zero before all are counted.
+	BegunAt time.Time `json:"begun_at,omitzero"`
+	Pass    int       `json:"pass"`
+	Store   int       `json:"store"` // its position in Stores
+	Dirty   bool      `json:"dirty"` // whether the pass has removed something
+	// Erasing is the last removal of the pass while FreeSpace erases what is left.
+	Erasing int64 `json:"erasing,omitempty"`
 	// PassedAt is when the first pass had ended, zero before.
 	PassedAt time.Time `json:"passed_at,omitzero"`
 	// Places has a record for each of Stores.
@@ -82,9 +86,11 @@ type purgeCheckpoint struct {
 	Certificate certificate.ID `json:"certificate,omitzero"`
 }
 
-// purgedPlace counts the records of a store. Found are those at the beginning, zero if the store
-// cannot count them or would have taken too long. Removed are those that were removed. A worker that
-// is killed does not save its last step, so Removed can be too low. Found lacks what arrived later.
+// purgedPlace counts the records of a store. Removed are those whose removal was saved. A worker that is killed
+// does not save its last step. So the records are counted before the first is removed, and again before each
+// later pass, when no consumer writes any more. Found are the most that were then removed or left, and all of them
+// are gone once the store is empty. Both lack only what arrived during the first pass and was removed right before a
+// kill. Found is zero if the store cannot count, or would have taken too long.
 type purgedPlace struct {
 	Found   int64 `json:"found"`
 	Removed int64 `json:"removed"`
@@ -103,6 +109,9 @@ func (p *TenantPurge) Run(ctx context.Context, s *Slice) (Result, error) {
 	run := &purgeRun{TenantPurge: p, Slice: s}
 	if err := s.Read(&run.at); err != nil {
 		return Result{}, err
+	}
+	if more := len(p.Stores) - len(run.at.Places); more > 0 { // all, or those that a later release has
+		run.at.Places = append(run.at.Places, make([]purgedPlace, more)...)
 	}
 	result, err := run.all(ctx)
 	if err != nil {
@@ -123,7 +132,7 @@ func (r *purgeRun) all(ctx context.Context) (Result, error) {
 	if errors.Is(err, audit.ErrNotFound) {
 		return r.certify(ctx) // an earlier worker was killed after the tombstone
 	}
-	if err == nil && !r.at.Begun {
+	if err == nil && r.at.BegunAt.IsZero() {
 		err = r.begin(ctx, &tenant)
 	}
 	if err != nil {
@@ -145,6 +154,9 @@ func (r *purgeRun) all(ctx context.Context) (Result, error) {
 				return Result{}, err
 			}
 		}
+		if erased, err := r.erase(ctx); err != nil || !erased {
+			return Result{}, err
+		}
 		r.at.Pass++
 		again = r.at.Pass < minPasses || r.at.Dirty
 		r.at.Store, r.at.Dirty = 0, false
@@ -152,7 +164,9 @@ func (r *purgeRun) all(ctx context.Context) (Result, error) {
 	if err := r.measure(ctx); err != nil {
 		return Result{}, err
 	}
-	r.at.EmptiedAt = now(r.Now)
+	if r.at.EmptiedAt, err = r.Clock.Now(ctx, r.Now); err != nil {
+		return Result{}, err
+	}
 	if r.at.Certificate == (certificate.ID{}) {
 		r.Random(r.at.Certificate[:])
 	}
@@ -164,18 +178,33 @@ func (r *purgeRun) all(ctx context.Context) (Result, error) {
 
 // begin notes what is to be removed, before anything is.
 func (r *purgeRun) begin(ctx context.Context, tenant *audit.Tenant) error {
-	held, err := r.Held(ctx, r.Job.Tenant)
-	if err == nil && held {
-		err = &FailedError{Reason: reasonHeld}
-	}
+	err := r.checkHolds(ctx)
 	if err == nil && tenant.KeepArchive {
 		err = r.Archive.Keep(ctx, &r.Job)
 	}
 	if err != nil {
 		return err
 	}
-	r.at.Begun, r.at.KeepArchive, r.at.Places = true, tenant.KeepArchive, r.countRecords(ctx)
+	at, err := r.Clock.Now(ctx, r.Now)
+	if err != nil {
+		return err
+	}
+	r.at.KeepArchive = tenant.KeepArchive
+	if err := r.countStores(ctx); err != nil {
+		return err
+	}
+	r.at.BegunAt = at
 	return r.save(ctx)
+}
+
+// checkHolds returns a *FailedError if a legal hold stands: one that was set while the tenant was just being deleted. It
+// is asked before each step.
+func (r *purgeRun) checkHolds(ctx context.Context) error {
+	held, err := r.Held(ctx, r.Job.Tenant)
+	if err == nil && held {
+		err = &FailedError{Reason: reasonHeld}
+	}
+	return err
 }
 
 // measure counts what stays of the archive.
@@ -229,11 +258,11 @@ func (r *purgeRun) certify(ctx context.Context) (Result, error) {
 	}
 	var places []certificate.Place
 	for i, store := range r.Stores {
-		if !store.Scratch && !r.stays(&store) {
+		if !r.stays(&store) {
 			places = append(places, certificate.Place{Name: store.Name, Removed: r.at.Places[i].count()})
 		}
 	}
-	messages := r.Job.CreatedAt.Add(r.DrainPeriod + r.MessageTime)
+	messages := r.at.BegunAt.Add(r.DrainPeriod + r.MessageTime) // the tenant was deleted before
 	if r.at.EmptiedAt.After(messages) {
 		messages = r.at.EmptiedAt
 	}
@@ -254,58 +283,57 @@ func (r *purgeRun) certify(ctx context.Context) (Result, error) {
 	return Result{Done: true}, nil
 }
 
-// countRecords counts the records of each store.
-func (r *purgeRun) countRecords(ctx context.Context) []purgedPlace {
-	places := make([]purgedPlace, len(r.Stores))
+// countStores counts the records of each store. It saves after each, so that a count that takes long is not taken for
+// a killed worker.
+func (r *purgeRun) countStores(ctx context.Context) error {
 	for i := range r.Stores {
-		places[i].Found = r.countIn(ctx, &r.Stores[i])
+		if r.stays(&r.Stores[i]) {
+			continue
+		}
+		r.count(ctx, i)
+		if err := r.SaveIfDue(ctx, r.at); err != nil {
+			return err
+		}
 	}
-	return places
+	return nil
 }
 
-// countIn returns 0 if the store cannot count its records in time, because the count is for people
-// and the removal is owed.
-func (r *purgeRun) countIn(ctx context.Context, store *NamedPurger) int64 {
-	counter, ok := store.Purger.(Counter)
+// count counts what is left in a store. It returns 0 if the store cannot count its records in time, because the count
+// is for people and the removal is owed.
+func (r *purgeRun) count(ctx context.Context, store int) int64 {
+	counter, ok := r.Stores[store].Purger.(Counter)
 	if !ok {
 		return 0
 	}
 	ctx, cancel := context.WithTimeout(ctx, countTimeout)
 	defer cancel()
-	n, err := counter.Count(ctx, r.Job.Tenant, time.Time{}, time.Time{})
+	n, err := counter.CountRecords(ctx, r.Job.Tenant)
 	if err != nil {
-		r.Log.WarnContext(ctx, "the records of a deleted tenant could not be counted", "tenant", r.Job.Tenant, "store", store.Name, "error", err)
+		r.Log.WarnContext(ctx, "the records of a deleted tenant could not be counted", "tenant", r.Job.Tenant, "store", r.Stores[store].Name, "error", err)
 		return 0
 	}
+	place := &r.at.Places[store]
+	place.Found = max(place.Found, place.Removed+n)
 	return n
 }
 
 // drainTime returns how long to wait before a pass after the first one, because a consumer may still write
-// for the tenant. It begins again if the clock was set back.
+// for the tenant.
 func (r *purgeRun) drainTime(ctx context.Context) (time.Duration, error) {
 	if r.at.Pass == 0 {
 		return 0, nil
 	}
-	at := r.Now()
-	if r.Clock != nil {
-		var err error
-		if at, err = r.Clock(ctx); err != nil {
-			return 0, err
-		}
-	}
-	at = at.UTC().Truncate(time.Millisecond)
-	if r.at.PassedAt.IsZero() || at.Before(r.at.PassedAt) {
-		r.at.PassedAt = at
-	}
-	return r.at.PassedAt.Add(r.DrainPeriod).Sub(at), nil
+	return r.Clock.WaitLeft(ctx, r.Now, &r.at.PassedAt, r.DrainPeriod)
 }
 
 // check returns the tenant's record. It returns audit.ErrNotFound if the tenant is
-// tombstoned, and a *FailedError if it must not be purged.
+// tombstoned, and a *FailedError if it must not be purged. If it is deleted again, the purge begins again: clients
+// may have written meanwhile. It goes on counting.
 func (r *purgeRun) check(ctx context.Context) (audit.Tenant, error) {
 	tenant, err := r.Tenants.Tenant(ctx, r.Job.Tenant)
 	if err == nil && tenant.Status != audit.TenantDeleting {
-		err = &FailedError{Reason: reasonNotGone}
+		r.at = purgeCheckpoint{Places: r.at.Places}
+		err = errors.Join(&FailedError{Reason: reasonNotGone}, r.keep(r.at))
 	}
 	return tenant, err
 }
@@ -313,17 +341,27 @@ func (r *purgeRun) check(ctx context.Context) (audit.Tenant, error) {
 // empty removes the tenant's records from one store. It reports false if the slice ended
 // before that.
 func (r *purgeRun) empty(ctx context.Context) (bool, error) {
-	store := r.Stores[r.at.Store]
-	for {
-		n, err := store.Purger.Purge(ctx, r.Job.Tenant, purgeStep)
-		if err != nil {
-			return false, fmt.Errorf("store %s: %w", store.Name, err)
+	store, place := r.Stores[r.at.Store], &r.at.Places[r.at.Store]
+	if r.at.Pass > 0 && r.count(ctx, r.at.Store) > 0 {
+		if err := r.save(ctx); err != nil {
+			return false, err
 		}
-		r.at.Places[r.at.Store].Removed += int64(n)
+	}
+	for {
+		if err := r.checkHolds(ctx); err != nil {
+			return false, err
+		}
+		n, err := store.Purger.Purge(ctx, r.Job.Tenant, purgeStep)
+		place.Removed += int64(n)
+		r.at.Dirty = r.at.Dirty || n > 0
+		if err != nil {
+			r.advance()
+			return false, errors.Join(fmt.Errorf("store %s: %w", store.Name, err), r.keep(r.at))
+		}
 		if n == 0 {
+			place.Removed = place.count()
 			return true, r.save(ctx)
 		}
-		r.at.Dirty = true
 		r.advance()
 		if err := r.SaveIfDue(ctx, r.at); err != nil {
 			return false, err
@@ -332,9 +370,18 @@ func (r *purgeRun) empty(ctx context.Context) (bool, error) {
 			return false, nil
 		}
 		if _, err := r.check(ctx); err != nil { // another status stops it at once
-			return false, errors.Join(err, r.save(ctx))
+			return false, err
 		}
 	}
+}
+
+// erase erases what is left of the records that the pass has removed. It reports false if the slice ended before that.
+func (r *purgeRun) erase(ctx context.Context) (bool, error) {
+	if r.FreeSpace == nil {
+		return true, nil
+	}
+	done, err := Scrub(ctx, r.FreeSpace, &r.at.Erasing, r.TimeUp)
+	return done, errors.Join(err, r.keep(r.at))
 }
 
 // advance updates what the job shows.

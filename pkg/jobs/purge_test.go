@@ -145,6 +145,7 @@ func newPurge(t *testing.T) *purge {
 	}
 	p.Worker = &jobs.Worker{
 		Store: db.Jobs(), Queues: jobs.Queues{Jobs: p.queue, Archive: p.queue}, Runners: map[jobs.Kind]jobs.Runner{jobs.KindPurgeTenant: p.TenantPurge}, Now: clock, Log: log,
+		Recorder: discard{}, Tenants: db.Tenants(), Random: p.TenantPurge.Random,
 	}
 	p.create(t, "acme")
 	if _, _, err := p.service.CreateKey(t.Context(), operator, tenants.Key{Tenant: "acme", Name: "k", Permissions: []string{"logs:write"}}); err != nil {
@@ -292,12 +293,16 @@ func TestPurge(t *testing.T) {
 func TestPurgeEndsInACertificate(t *testing.T) {
 	p := newPurge(t)
 	p.DrainPeriod = time.Minute
-	p.Stores = append(p.Stores, jobs.NamedPurger{Name: "free space", Purger: &records{byTenant: map[audit.TenantID]int{"acme": 3}}, Scratch: true})
+	left := &space{removed: 3}
+	p.FreeSpace = left
 	p.handle(t)
 	p.now = p.now.Add(2 * time.Minute)
 	emptied := p.now.Truncate(time.Millisecond)
 	p.finish(t)
 	p.checkPurged(t, 12_500)
+	if left.erased != 3 {
+		t.Errorf("erased up to removal %d, want 3", left.erased)
+	}
 	job := p.stored(t)
 	want := []certificate.Statement{{
 		ID: job.Certificate, Kind: certificate.KindDeletion, Tenant: "acme", RequestedBy: "op", RequestedAt: job.CreatedAt,
@@ -458,7 +463,7 @@ func TestPurgeDrainsByTheSharedClock(t *testing.T) {
 	p := newPurge(t)
 	p.DrainPeriod = time.Minute
 	shared := p.now
-	p.Clock = func(context.Context) (time.Time, error) { return shared, nil }
+	p.TenantPurge.Clock = func(context.Context) (time.Time, error) { return shared, nil }
 	p.handle(t)
 	p.now = p.now.Add(24 * time.Hour)
 	p.handle(t)
@@ -467,6 +472,30 @@ func TestPurgeDrainsByTheSharedClock(t *testing.T) {
 	shared = shared.Add(time.Minute)
 	p.finish(t)
 	p.checkPurged(t, 12_505)
+}
+
+// TestTheCertificateHasTheSharedTimes: the clock of the worker is a day ahead, and that of the request was, too.
+func TestTheCertificateHasTheSharedTimes(t *testing.T) {
+	p := newPurge(t)
+	p.DrainPeriod = time.Minute
+	shared := p.now.Truncate(time.Millisecond).Add(-24 * time.Hour)
+	begun := shared
+	p.TenantPurge.Clock = func(context.Context) (time.Time, error) { return shared, nil }
+	p.handle(t)
+	shared = shared.Add(time.Minute)
+	p.finish(t)
+	if len(p.certificates.issued) != 1 {
+		t.Fatalf("got %d certificates, want 1", len(p.certificates.issued))
+	}
+	got := p.certificates.issued[0]
+	for name, times := range map[string][2]time.Time{
+		"destroyed_at": {got.DestroyedAt, shared}, "gone_from_memory_at": {got.GoneAt, shared.Add(settleTime)}, "backups_until": {got.BackupsUntil, shared.Add(backupTime)},
+		"messages_until": {got.MessagesUntil, begun.Add(time.Minute + messageTime)},
+	} {
+		if !times[0].Equal(times[1]) {
+			t.Errorf("%s is %v, want %v", name, times[0], times[1])
+		}
+	}
 }
 
 // TestPurgeIsDoneInSlices: a slice ends when its time is up, and the next continues.
@@ -480,6 +509,22 @@ func TestPurgeIsDoneInSlices(t *testing.T) {
 	}
 	p.checkJob(t, jobs.StateRunning, 5000)
 	p.finish(t)
+	p.checkPurged(t, 12_500)
+}
+
+// TestPurgeWaitsForNoLaterRemoval: others remove something during each step of erasing what the purge left. A slice has
+// time for one step.
+func TestPurgeWaitsForNoLaterRemoval(t *testing.T) {
+	p := newPurge(t)
+	left := &space{removed: 3}
+	left.beforeStep = func() {
+		p.now = p.now.Add(jobs.SliceTime)
+		left.removed++
+	}
+	p.FreeSpace = left
+	for range 20 { // each pass erases what there is at its end
+		p.handle(t)
+	}
 	p.checkPurged(t, 12_500)
 }
 
@@ -518,7 +563,7 @@ func TestPurgeResumesAfterAFailure(t *testing.T) {
 // counted is a store that counts its records.
 type counted struct{ *records }
 
-func (c counted) Count(_ context.Context, tenant audit.TenantID, _, _ time.Time) (int64, error) {
+func (c counted) CountRecords(_ context.Context, tenant audit.TenantID) (int64, error) {
 	return int64(c.byTenant[tenant]), nil
 }
 
@@ -635,7 +680,26 @@ func TestASleepingWorkerDoesNoHarm(t *testing.T) {
 	}
 }
 
-// TestPurgeAfterTombstone: a worker died between the tombstone and the end of its job.
+// TestPurgeStopsAtAHoldBetweenTwoSteps: a request that had begun before the deletion sets it late.
+func TestPurgeStopsAtAHoldBetweenTwoSteps(t *testing.T) {
+	p := newPurge(t)
+	p.entries.afterChunk = func() { p.held = true }
+	p.finish(t)
+	job := p.checkJob(t, jobs.StateFailed, 5000)
+	if want := "a legal hold stands: release it, and delete the tenant again"; job.Error != want {
+		t.Errorf("the job failed with %q, want %q", job.Error, want)
+	}
+	if got := p.entries.byTenant["acme"]; got != 7500 {
+		t.Errorf("%d entries are left, want 7,500", got)
+	}
+	p.held, p.entries.afterChunk = false, nil
+	if _, err := p.service.Delete(t.Context(), operator, "acme", tenants.Deletion{}); err != nil {
+		t.Fatal(err)
+	}
+	p.finish(t)
+	p.checkPurged(t, 12_500)
+}
+
 // TestPurgeStopsAtAHold: the hold was set when the tenant was just being deleted.
 func TestPurgeStopsAtAHold(t *testing.T) {
 	p := newPurge(t)
@@ -656,6 +720,7 @@ func TestPurgeStopsAtAHold(t *testing.T) {
 	p.checkJob(t, jobs.StateSucceeded, 12_500)
 }
 
+// TestPurgeAfterTombstone: a worker died between the tombstone and the end of its job.
 func TestPurgeAfterTombstone(t *testing.T) {
 	p := newPurge(t)
 	p.entries.byTenant["acme"], p.index.byTenant["acme"] = 0, 0

@@ -30,11 +30,6 @@ type Service struct {
 	Definitions []Definition
 }
 
-// send sends the message that continues the job.
-func (s *Service) send(ctx context.Context, job *Job) error {
-	return send(ctx, s.of(job), job, 0)
-}
-
 func (s *Service) definitions() []Definition {
 	if s.Definitions != nil {
 		return s.Definitions
@@ -66,7 +61,7 @@ func (s *Service) Start(ctx context.Context, job Job) (Job, error) {
 		return Job{}, err
 	}
 	// If this fails, Plan sends the message later. The caller still learns of the failure.
-	return job, s.send(ctx, &job)
+	return job, s.Continue(ctx, &job)
 }
 
 func (s *Service) checkQueued(ctx context.Context, job *Job) error {
@@ -97,21 +92,20 @@ func (s *Service) startAgain(ctx context.Context, job Job) (Job, error) {
 	case err != nil:
 		return Job{}, err
 	case stored.State == StateQueued:
-		return stored, s.send(ctx, &stored)
+		return stored, s.Continue(ctx, &stored)
 	case stored.State != StateFailed:
 		return stored, nil
 	}
-	read := stored.Generation
 	stored.State, stored.Error, stored.FinishedAt, stored.ResumeAt = StateQueued, "", time.Time{}, job.ResumeAt
-	stored.Generation++
-	err = s.Store.UpdateJob(ctx, stored, read)
+	stored.ReportID, stored.Failures = audit.EntryID{}, 0
+	err = Replace(ctx, s.Store, &stored)
 	if errors.Is(err, audit.ErrPrecondition) { // another request has just started it again
 		return s.Store.Job(ctx, job.Tenant, job.ID)
 	}
 	if err != nil {
 		return Job{}, err
 	}
-	return stored, s.send(ctx, &stored)
+	return stored, s.Continue(ctx, &stored)
 }
 
 func (s *Service) cancelable(kind Kind) bool {
@@ -213,13 +207,11 @@ func (s *Service) Cancel(ctx context.Context, by access.Principal, tenant audit.
 				return Job{}, err
 			}
 		}
-		read := job.Generation
-		job.Generation++
 		job.State, job.FinishedAt, job.ResumeAt = StateCanceled, now(s.Now), time.Time{}
 		if s.cleaned(job.Kind) {
 			job.CleanAt, job.ResumeAt = job.FinishedAt, job.FinishedAt.Add(idleTimeout)
 		}
-		switch err = s.Store.UpdateJob(ctx, job, read); {
+		switch err = Replace(ctx, s.Store, &job); {
 		case err == nil:
 			return job, s.clean(ctx, &job)
 		case !errors.Is(err, audit.ErrPrecondition):
@@ -234,7 +226,7 @@ func (s *Service) clean(ctx context.Context, job *Job) error {
 	if job.CleanAt.IsZero() {
 		return nil
 	}
-	return s.send(ctx, job)
+	return s.Continue(ctx, job)
 }
 
 func (s *Service) cleaned(kind Kind) bool {
@@ -242,13 +234,30 @@ func (s *Service) cleaned(kind Kind) bool {
 }
 
 func (s *Service) recordCancel(ctx context.Context, by access.Principal, tenant audit.Tenant, job *Job) error {
-	metadata, err := json.Marshal(map[string]Kind{"kind": job.Kind})
+	entry, err := job.entry(actionCancel, by.Subject, "")
 	if err != nil {
-		return fmt.Errorf("record the end of job %s of %s: %w", job.ID, job.Tenant, err)
+		return err
 	}
-	return audit.Record(ctx, s.Recorder, tenant, audit.Entry{
-		UserID: by.Subject, Action: "job.cancel", ResourceType: "job", ResourceID: job.ID, Metadata: metadata,
-	})
+	return audit.Record(ctx, s.Recorder, tenant, entry)
+}
+
+// The service's own entries about the ends of jobs. Runners record how a job succeeded.
+const (
+	actionCancel = "job.cancel"
+	actionFail   = "job.fail"
+	resourceJob  = "job"
+)
+
+// entry returns an entry about the job's end, which the user caused. The reason is that of a failure.
+func (j *Job) entry(action, user, reason string) (audit.Entry, error) {
+	metadata, err := json.Marshal(struct {
+		Kind  Kind   `json:"kind"`
+		Error string `json:"error,omitempty"`
+	}{j.Kind, reason})
+	if err != nil {
+		return audit.Entry{}, fmt.Errorf("record the end of job %s of %s: %w", j.ID, j.Tenant, err)
+	}
+	return audit.Entry{UserID: user, Action: action, ResourceType: resourceJob, ResourceID: j.ID, Metadata: metadata}, nil
 }
 
 func (s *Service) mayCancel(by access.Principal, job *Job) error {
@@ -262,7 +271,7 @@ func (s *Service) mayCancel(by access.Principal, job *Job) error {
 		return ErrFinished
 	case !d.Cancelable:
 		return ErrNotCancelable
-	case job.Committed:
+	case job.Committed, job.Failing != nil:
 		return ErrCommitted
 	}
 	return nil
@@ -308,22 +317,14 @@ func (s *Service) Plan(ctx context.Context) (sent int, err error) {
 }
 
 // resume sends the message of a listed job. It first moves ResumeAt, so that the next run of Plan
-// does not send it again.
-func (s *Service) resume(ctx context.Context, listed *Job) error {
-	job, err := s.Store.Job(ctx, listed.Tenant, listed.ID)
-	if err == nil && job.Generation != listed.Generation {
-		return nil // a worker has it
-	}
-	if err == nil {
-		job.Resent++
-		job.ResumeAt = now(s.Now).Add(resends.Delay(job.Resent))
-		err = s.Store.UpdateJob(ctx, job, job.Generation)
-	}
+// does not send it again. A worker that has saved the job since then has it.
+func (s *Service) resume(ctx context.Context, job *Job) error {
+	err := s.Store.PostponeJob(ctx, *job, now(s.Now).Add(resends.Delay(job.Resent+1)))
 	if errors.Is(err, audit.ErrPrecondition) || errors.Is(err, audit.ErrNotFound) {
-		return nil // a worker has it
+		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("resume job %s of %s: %w", listed.ID, listed.Tenant, err)
+		return fmt.Errorf("resume job %s of %s: %w", job.ID, job.Tenant, err)
 	}
-	return s.send(ctx, &job)
+	return s.Continue(ctx, job)
 }

@@ -29,7 +29,11 @@ const (
 	// TaskArchive starts the jobs that archive days of a tenant, and removes parts of its archive after
 	// their end.
 	TaskArchive TaskName = "archive"
-	// TaskFreeSpace erases what removals left in the embedded engine's file. It has no input.
+	// TaskPlanArchive shares out further days that are due for TaskArchive. Its tenant has nothing to do with
+	// them, and its input is that of activity.Plan.Do.
+	TaskPlanArchive TaskName = "plan_archive"
+	// TaskFreeSpace erases what removals left in the embedded engine's file. Its input is that of FreeSpace.Do. Its
+	// tenant has nothing to do with it.
 	TaskFreeSpace TaskName = "free_space"
 )
 

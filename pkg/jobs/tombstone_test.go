@@ -24,7 +24,7 @@ func (s lastMoment) Tombstone(ctx context.Context, id audit.TenantID, version in
 // the tombstone, so the tenant remains.
 func TestAChangeBeforeTheTombstone(t *testing.T) {
 	p := newPurge(t)
-	p.Tenants = lastMoment{p.db.Tenants(), func() { p.setStatus(t, audit.TenantActive) }}
+	p.TenantPurge.Tenants = lastMoment{p.db.Tenants(), func() { p.setStatus(t, audit.TenantActive) }}
 	p.finish(t)
 	if job := p.stored(t); job.State != jobs.StateFailed {
 		t.Errorf("the job is %s, want %s", job.State, jobs.StateFailed)

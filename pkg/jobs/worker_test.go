@@ -15,6 +15,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/jobtest"
 )
 
 // kindExample is a kind of job that can be canceled and that an admin may start.
@@ -44,6 +45,9 @@ func (f *fixture) Record(_ context.Context, _ audit.Tenant, entry audit.Entry) e
 	return f.noRecord
 }
 
+// Tenant implements jobs.TenantReader.
+func (f *fixture) Tenant(context.Context, audit.TenantID) (audit.Tenant, error) { return acme, nil }
+
 func newFixture(t *testing.T, run runnerFunc) *fixture {
 	t.Helper()
 	f := &fixture{queue: &queue{}, now: epoch}
@@ -63,7 +67,7 @@ func newFixture(t *testing.T, run runnerFunc) *fixture {
 	}
 	f.worker = &jobs.Worker{
 		Store: db.Jobs(), Queues: jobs.Queues{Jobs: f.queue, Archive: f.queue}, Runners: map[jobs.Kind]jobs.Runner{kindExample: run}, Now: clock,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Recorder: f, Tenants: f, Random: jobtest.Random, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 	return f
 }
@@ -209,6 +213,48 @@ func TestAFailureThatPassesIsRepeated(t *testing.T) {
 	fail = false
 	f.handle(t, 10)
 	f.wantState(t, "j", jobs.StateSucceeded)
+}
+
+// TestAJobThatFailsManyTimesIsTold: its slices fail, or their worker is killed and another one takes the job.
+func TestAJobThatFailsManyTimesIsTold(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		ok := false
+		f := newFixture(t, func(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
+			switch {
+			case ok:
+				return jobs.Result{Wait: time.Second}, nil
+			case killed:
+				return jobs.Result{}, audit.ErrPrecondition // it saves nothing more
+			}
+			return jobs.Result{}, errDown
+		})
+		var told []int
+		f.worker.Failing = func(_ context.Context, job *jobs.Job) { told = append(told, job.Failures) }
+		slice := func() {
+			t.Helper()
+			if killed {
+				f.now = f.now.Add(time.Hour)
+				if _, err := f.Plan(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			f.handle(t, len(f.queue.bodies)-1)
+		}
+		f.start(t, "j")
+		for range 10 {
+			slice()
+		}
+		if len(told) > 0 {
+			t.Errorf("killed %t: told after %v failures, want nothing in ten slices", killed, told)
+		}
+		slice()
+		ok = true
+		slice()
+		slice()
+		if want := []int{11, 12}; !slices.Equal(told, want) {
+			t.Errorf("killed %t: told in slices %v, want %v: the later one follows one that ended well", killed, told, want)
+		}
+	}
 }
 
 func TestAPanicIsRepeated(t *testing.T) {
@@ -526,6 +572,75 @@ func TestACanceledJobIsRecordedFirst(t *testing.T) {
 	}
 }
 
+// reporting tells of what its jobs did.
+type reporting struct{ jobs.Runner }
+
+func (reporting) Report(_ *jobs.Job, state jobs.State) (audit.Entry, error) {
+	return audit.Entry{Action: "example.finish", ResourceType: "job", Metadata: audit.Object(`{"state":"` + string(state) + `"}`)}, nil
+}
+
+// TestACanceledJobIsReportedWithItsMessage: the message comes again because the entry could not be recorded.
+func TestACanceledJobIsReportedWithItsMessage(t *testing.T) {
+	f := newFixture(t, steps)
+	f.Definitions[len(f.Definitions)-1].Cleaned = true
+	f.worker.Runners[kindExample] = reporting{runnerFunc(steps)}
+	f.start(t, "j")
+	if _, err := f.Cancel(t.Context(), admin, acme, "j"); err != nil {
+		t.Fatal(err)
+	}
+	f.noRecord, f.recorded = errDown, nil
+	last := f.queue.bodies[len(f.queue.bodies)-1]
+	if err := f.worker.Handle(t.Context(), last); !errors.Is(err, errDown) {
+		t.Errorf("got error %v, want %v", err, errDown)
+	}
+	f.noRecord, f.recorded = nil, nil
+	for range 2 {
+		if err := f.worker.Handle(t.Context(), last); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(f.recorded) != 1 || f.recorded[0].Action != "example.finish" {
+		t.Errorf("recorded %+v, want what the job did, once", f.recorded)
+	}
+}
+
+// settling can still write after its jobs were canceled.
+type settling struct{ reporting }
+
+func (settling) SettleTime() time.Duration { return time.Minute }
+
+// TestACanceledJobSettles: later jobs wait while its worker can still write. The clock of who canceled it decides nothing.
+func TestACanceledJobSettles(t *testing.T) {
+	f := newFixture(t, steps)
+	f.Definitions[len(f.Definitions)-1].Cleaned = true
+	f.worker.Runners[kindExample] = settling{reporting{runnerFunc(steps)}}
+	f.start(t, "j")
+	f.Now = func() time.Time { return f.now.AddDate(0, 0, -1) }
+	if _, err := f.Cancel(t.Context(), admin, acme, "j"); err != nil {
+		t.Fatal(err)
+	}
+	later := jobs.Job{ID: "later", Tenant: "acme", CreatedAt: f.now.Add(time.Second)}
+	wantWaits := func(when string, want bool) {
+		t.Helper()
+		waits, err := jobs.EarlierUnfinished(t.Context(), f.Store, &later, kindExample)
+		if err != nil || waits != want {
+			t.Errorf("%s: a later job waits: %t, %v, want %t", when, waits, err, want)
+		}
+	}
+	handleLast := func() { f.handle(t, len(f.queue.bodies)-1) }
+	handleLast()
+	wantWaits("at once", true)
+	if got := f.queue.delays[len(f.queue.delays)-1]; got != time.Minute {
+		t.Errorf("the message comes again after %v, want a minute", got)
+	}
+	f.now = f.now.Add(time.Minute - time.Millisecond)
+	handleLast()
+	wantWaits("before the minute is over", true)
+	f.now = f.now.Add(time.Millisecond)
+	handleLast()
+	wantWaits("after a minute", false)
+}
+
 // A Cancel that has read the job before the commit must not win after it.
 func TestACommittedJobCannotBeCanceled(t *testing.T) {
 	var f *fixture
@@ -562,4 +677,104 @@ func TestACanceledJobIsNotCommitted(t *testing.T) {
 	f.start(t, "j")
 	f.handle(t, 0)
 	f.wantState(t, "j", jobs.StateCanceled)
+}
+
+// leaving is a runner whose jobs leave something for seven days.
+type leaving struct {
+	cleaned int
+	err     error // of their removal
+}
+
+func (*leaving) Run(context.Context, *jobs.Slice) (jobs.Result, error) {
+	return jobs.Result{Done: true, KeepFor: 7 * 24 * time.Hour}, nil
+}
+
+func (l *leaving) Clean(context.Context, *jobs.Job) error {
+	l.cleaned++
+	return l.err
+}
+
+// TestWhatCannotBeRemovedIsTriedAgain: Plan sends the message, and operators hear of it.
+func TestWhatCannotBeRemovedIsTriedAgain(t *testing.T) {
+	f := newFixture(t, steps)
+	f.Definitions[len(f.Definitions)-1].Cleaned = true
+	l := &leaving{err: errDown}
+	f.worker.Runners[kindExample] = l
+	told := 0
+	f.worker.Failing = func(context.Context, *jobs.Job) { told++ }
+	f.start(t, "j")
+	if _, err := f.Cancel(t.Context(), admin, acme, "j"); err != nil {
+		t.Fatal(err)
+	}
+	f.handle(t, len(f.queue.bodies)-1)
+	const tries = 12
+	for l.cleaned < tries {
+		f.now = f.now.Add(5 * time.Minute)
+		if sent, err := f.Plan(t.Context()); err != nil || sent != 1 {
+			t.Fatalf("after %d tries Plan sent %d messages, %v, want 1", l.cleaned, sent, err)
+		}
+		f.handle(t, len(f.queue.bodies)-1)
+	}
+	if want := tries - 10; told != want {
+		t.Errorf("operators were told %d times, want %d", told, want)
+	}
+	l.err = nil
+	f.handle(t, len(f.queue.bodies)-1)
+	if job := f.stored(t, "j"); !job.CleanAt.IsZero() || job.Failures != 0 {
+		t.Errorf("the job is to be cleaned at %v after %d failures, want it cleaned", job.CleanAt, job.Failures)
+	}
+}
+
+// TestWhatAJobLeavesIsKeptByTheSharedClock: that of the workers is a day ahead.
+func TestWhatAJobLeavesIsKeptByTheSharedClock(t *testing.T) {
+	const oneDay = 24 * time.Hour
+	l, f := &leaving{}, newFixture(t, nil)
+	f.worker.Runners[kindExample] = l
+	shared := epoch
+	f.worker.Clock = func(context.Context) (time.Time, error) { return shared, nil }
+	f.start(t, "j")
+	for _, test := range []struct {
+		after time.Duration
+		want  int
+	}{{0, 0}, {7*oneDay - time.Minute, 0}, {7 * oneDay, 1}, {8 * oneDay, 1}} {
+		shared = epoch.Add(test.after)
+		f.now = shared.Add(oneDay)
+		if _, err := f.Plan(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		f.handle(t, len(f.queue.bodies)-1)
+		if l.cleaned != test.want {
+			t.Errorf("after %s what it left was removed %d times, want %d", test.after, l.cleaned, test.want)
+		}
+	}
+	if got := f.stored(t, "j").CleanAt; !got.IsZero() {
+		t.Errorf("it is to be cleaned at %s, want never again", got)
+	}
+}
+
+// TestASaveMakesStaleWhatWasReadBefore: a worker that takes a job over, or a cancellation, that has read the job before a
+// save would put its older checkpoint in the place of the newer one. The step after the save would be unknown.
+func TestASaveMakesStaleWhatWasReadBefore(t *testing.T) {
+	var f *fixture
+	f = newFixture(t, func(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
+		read, err := f.Store.Job(ctx, "acme", "j")
+		if err != nil {
+			return jobs.Result{}, err
+		}
+		if err := s.Save(ctx, 7); err != nil {
+			return jobs.Result{}, err
+		}
+		claimed := read
+		claimed.Generation++
+		if err := f.Store.UpdateJob(ctx, claimed, read.Generation); !errors.Is(err, audit.ErrPrecondition) {
+			t.Errorf("claim what was read before a save: got error %v, want %v", err, audit.ErrPrecondition)
+		}
+		return jobs.Result{Done: true}, nil
+	})
+	f.start(t, "j")
+	f.handle(t, 0)
+	job, err := f.Store.Job(t.Context(), "acme", "j")
+	if err != nil || job.State != jobs.StateSucceeded || string(job.Checkpoint) != "7" {
+		t.Errorf("the job is %s with checkpoint %s, %v, want it to succeed with 7", job.State, job.Checkpoint, err)
+	}
 }

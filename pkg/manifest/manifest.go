@@ -235,7 +235,11 @@ func CamelCase(name string) string {
 	return id.String()
 }
 
+// UploadDays is the age in days at which buckets remove the parts of an unfinished upload. A file that takes longer to
+// write has to begin again: a large export works in turns with all others. The service aborts what it gives up.
+const UploadDays = 7
+
 // ExportBucketDays is the age in days at which the bucket of exports removes a file that the service
 // could not remove. The service removes files 7 days after they are complete. S3 counts from the
-// beginning of an upload, which the bucket ends after at most two days.
-const ExportBucketDays = 9
+// beginning of an upload, and removes what is too old at the next midnight.
+const ExportBucketDays = 7 + UploadDays + 1

@@ -166,7 +166,7 @@ var (
 	certifying = slices.Concat(read(ResourceCertificates, ResourceMasterKey), write(ResourceCertificates, ResourceMasterKey))
 	// starting adds the grants needed to start a job that can be canceled.
 	starting = slices.Concat(read(ResourceJobs), write(ResourceJobs, QueueResource(QueueJobs)))
-	// restoring adds the grants needed to start a restore, which reads the archive.
+	// restoring adds the grants needed to start or cancel a restore, which reads the archive.
 	restoring = slices.Concat(read(ResourceJobs), write(ResourceJobs, QueueResource(QueueArchive)), recording)
 	// walking adds the grants needed to start a job that reads entries and keeps their filters encrypted.
 	walking = slices.Concat(starting, encrypting, recording)
@@ -252,12 +252,12 @@ func table() []Function {
 		{
 			Name: "cancel-job", Summary: "Cancel a job",
 			Trigger: route(http.MethodDelete, "/jobs/{id}", access.JobsRead, TenantFromHeader),
-			Grants:  slices.Concat(read(ResourceTenants), starting, recording), MemoryMB: small, Timeout: 10 * time.Second,
+			Grants:  slices.Concat(read(ResourceTenants), starting, restoring), MemoryMB: small, Timeout: 10 * time.Second,
 		},
 		{
 			Name: "cancel-restore", Summary: "Cancel a restore of archived entries",
 			Trigger: route(http.MethodDelete, "/tenants/{id}/restores/{restore}", access.ArchiveRestore, TenantFromPath),
-			Grants:  slices.Concat(read(ResourceTenants, ResourceJobs), write(ResourceJobs), recording), MemoryMB: small, Timeout: 10 * time.Second,
+			Grants:  slices.Concat(read(ResourceTenants), restoring), MemoryMB: small, Timeout: 10 * time.Second,
 		},
 		{
 			Name: "cleanup-logs", Summary: "Start the removal of entries before their end, or preview it",
@@ -326,7 +326,7 @@ func table() []Function {
 		{
 			Name: "delete-quarantine", Summary: "Discard a quarantined entry",
 			Trigger: route(http.MethodDelete, "/logs/quarantine/{id}", access.QuarantineManage, TenantFromHeader),
-			Grants:  slices.Concat(read(ResourceTenants, ResourceQuarantine), write(ResourceQuarantine), recording), MemoryMB: small, Timeout: 10 * time.Second,
+			Grants:  slices.Concat(read(ResourceTenants, ResourceQuarantine, ResourceHolds), write(ResourceQuarantine), recording), MemoryMB: small, Timeout: 10 * time.Second,
 		},
 		{
 			Name: "delete-tenant", Summary: "Delete a tenant and everything it has",

@@ -28,6 +28,10 @@ const (
 // log, and put there again.
 const Repaired = "Repaired"
 
+// Kept counts entries that only the search index has, and that reconciliation keeps there: they are too many for
+// late messages, so the database may have lost them.
+const Kept = "Kept"
+
 // Expired counts accepted entries that were not stored, because their end was long past by then.
 const Expired = "Expired"
 
@@ -47,6 +51,16 @@ const Unencrypted = "Unencrypted"
 
 // ServiceAccept is the service of Unencrypted: create-log and create-logs-bulk count them together.
 const ServiceAccept = "accept"
+
+// FailingJobs counts the slices of jobs that begin after many slices in a row have failed, and FailedDays the days of
+// tenants that could not be checked or archived.
+const (
+	FailingJobs = "FailingJobs"
+	FailedDays  = "FailedDays"
+)
+
+// ServiceJobs is the service of both: run-jobs and run-archives count them together.
+const ServiceJobs = "jobs"
 
 // AttemptsOutside counts requests that were refused and belong to no tenant of the caller: without a
 // valid credential, for another tenant, or for the platform.

@@ -56,8 +56,8 @@ func CheckStored(e *audit.Entry) *audit.ValidationError {
 			size += entryjson.QuotedLen(path)
 		}
 	}
-	if size > MaxObjectBytes {
-		return audit.Invalid("", "too_large", "must have at most %d bytes in its objects once its sensitive fields are encrypted", MaxObjectBytes)
+	if size > audit.MaxObjectBytes {
+		return audit.Invalid("", "too_large", "must have at most %d bytes in its objects once its sensitive fields are encrypted", audit.MaxObjectBytes)
 	}
 	return nil
 }

@@ -12,8 +12,11 @@ import (
 // Masked stands in the place of a value of which nothing is shown.
 const Masked = "[masked]"
 
-// hidden stands for the part of a value that a mask hides.
-const hidden = "••••"
+// hidden stands for the part of a value that a mask hides, and hiddenName for the name of an email address.
+const (
+	hidden     = "••••"
+	hiddenName = "•••"
+)
 
 const (
 	// minShown is the shortest value of which a mask shows characters.
@@ -38,6 +41,16 @@ func MaskOf(m audit.Mask, text string) string {
 		return maskLast(text)
 	}
 	return Masked
+}
+
+// IsStandIn reports whether a text can stand in the place of a value that is not shown: it is a mask, or has
+// Removed in it. A client's own text can be equal to one.
+func IsStandIn(text string) bool {
+	if text == Masked || strings.HasPrefix(text, hiddenName) || strings.Contains(text, Removed) { // hidden begins with hiddenName
+		return true
+	}
+	address, err := netip.ParseAddr(text)
+	return err == nil && MaskAddress(address) == address
 }
 
 // MaskAddress returns the first address of the network that the address is in. The kind of address
@@ -65,7 +78,7 @@ func maskEmail(text string) string {
 	if at < 1 || strings.IndexByte(text[:at], '@') >= 0 || !isDomain(text[at+1:]) {
 		return Masked
 	}
-	return "•••" + text[at:]
+	return hiddenName + text[at:]
 }
 
 // The lengths of the longest name and the longest label of RFC 1035, in bytes.

@@ -18,13 +18,9 @@ const (
 	maxPlaceBytes = 64 << 10
 )
 
-// MaxObjectBytes is the most bytes that the objects of an entry may have together once secrets are
-// removed from them. Removed is longer than a short secret, so an entry of many such secrets grows.
-const MaxObjectBytes = audit.MaxEntryBytes * 3 / 2
-
 // RemoveSecrets puts Removed in the place of the entry's secrets, as the tenant's settings say. It
 // names the places in e.Removed. It does not change the bytes of the entry's objects: an entry
-// with secrets gets new ones. The error is about objects that have more than MaxObjectBytes then, or
+// with secrets gets new ones. The error is about objects that have more than audit.MaxObjectBytes then, or
 // that are no JSON objects.
 func RemoveSecrets(s *audit.Settings, e *audit.Entry) *audit.ValidationError {
 	byName := s.RemoveSecrets && (mayHaveSecret(e.Before) || mayHaveSecret(e.After) || mayHaveSecret(e.Metadata))
@@ -66,9 +62,9 @@ func removeSecrets(s *audit.Settings, e *audit.Entry) *audit.ValidationError {
 	}
 	r.text(pointerTo(entryjson.NameMessage), &e.Message)
 	e.Removed = r.result()
-	if len(e.Removed) > 0 && len(e.Before)+len(e.After)+len(e.Metadata) > MaxObjectBytes {
+	if len(e.Removed) > 0 && len(e.Before)+len(e.After)+len(e.Metadata) > audit.MaxObjectBytes {
 		return audit.Invalid("", "too_large",
-			"must have at most %d bytes in metadata, before_state and after_state once %q stands in the place of each secret", MaxObjectBytes, Removed)
+			"must have at most %d bytes in metadata, before_state and after_state once %q stands in the place of each secret", audit.MaxObjectBytes, Removed)
 	}
 	return nil
 }

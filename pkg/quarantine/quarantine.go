@@ -15,7 +15,7 @@ import (
 type Item struct {
 	// ID is 32 hexadecimal digits derived from tenant, entry id, digest and step, so
 	// that adding the same entry twice stores it once. During a retry it is derived
-	// from the retry's time too. While the item is replaced, it is random.
+	// from the retry's time too.
 	ID            string
 	Step          string // audit.StepPersist or audit.StepIndex
 	Code          string
@@ -55,6 +55,11 @@ type Store interface {
 	List(ctx context.Context, tenant audit.TenantID, resources []Resource, after string, limit int) (items []Item, more bool, err error)
 	// Item returns one item. It returns audit.ErrNotFound if none exists.
 	Item(ctx context.Context, tenant audit.TenantID, id string) (Item, error)
+	// Existing returns those of the ids that items have, in any order.
+	Existing(ctx context.Context, tenant audit.TenantID, ids []string) ([]string, error)
+	// Replace gives an item, as it was read, another entry. It changes nothing and returns audit.ErrPrecondition
+	// if the item got another entry since, and audit.ErrNotFound if it no longer exists. Repeating it is no error.
+	Replace(ctx context.Context, tenant audit.TenantID, item Item, entry audit.Entry) error
 	// Delete removes one item. It returns audit.ErrNotFound if none exists.
 	Delete(ctx context.Context, tenant audit.TenantID, id string) error
 }

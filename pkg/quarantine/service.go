@@ -7,11 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 )
 
@@ -21,6 +23,7 @@ type Service struct {
 	Store Store
 	// Standard and Priority (ingest) and Index are where a retry sends an entry.
 	Standard, Priority, Index ingest.Queue
+	Holds                     hold.Reader
 	Recorder                  audit.Recorder
 	Now                       func() time.Time
 }
@@ -32,7 +35,8 @@ const maxReason = 1024
 const restoreTimeout = 5 * time.Second
 
 // Add implements ingest.Quarantine and search.Quarantine. reasons[i].Index
-// points into entries. If an entry has several reasons, the first is stored.
+// points into entries. If an entry has several reasons, the first is stored. An entry that the index refuses does not
+// come back after somebody has discarded it.
 func (s *Service) Add(ctx context.Context, tenant audit.TenantID, step string, entries []audit.Entry, reasons []audit.Rejection) error {
 	now := s.Now().UTC().Truncate(time.Millisecond)
 	items := make([]Item, 0, len(reasons))
@@ -57,16 +61,37 @@ func (s *Service) Add(ctx context.Context, tenant audit.TenantID, step string, e
 	if err := s.Store.Put(ctx, tenant, items); err != nil {
 		return fmt.Errorf("quarantine %d entries of %s: %w", len(items), tenant, err)
 	}
-	return nil
+	if step != audit.StepIndex {
+		return nil
+	}
+	return s.removeDiscarded(ctx, tenant, items) // after Put: Delete notes first what it discards
 }
 
-// Contains reports whether an entry is in quarantine after a step, and no retry of it is under way.
-func (s *Service) Contains(ctx context.Context, tenant audit.TenantID, step string, e *audit.Entry) (bool, error) {
-	_, err := s.Store.Item(ctx, tenant, itemID(tenant, step, e))
-	if errors.Is(err, audit.ErrNotFound) {
-		return false, nil
+// Contains reports for each of the entries whether it is in quarantine after a step, and no retry of it is under way.
+// An entry that the index refused and somebody discarded counts too: the index will never have it.
+func (s *Service) Contains(ctx context.Context, tenant audit.TenantID, step string, entries []audit.Entry) ([]bool, error) {
+	ids := make([]string, 0, 2*len(entries))
+	for i := range entries {
+		ids = append(ids, itemID(tenant, step, &entries[i]))
 	}
-	return err == nil, err
+	for _, id := range ids {
+		ids = append(ids, discardedPrefix+id)
+	}
+	existing, err := s.Store.Existing(ctx, tenant, ids)
+	if err != nil {
+		return nil, err
+	}
+	contained := make([]bool, len(entries))
+	for i := range entries {
+		contained[i] = slices.Contains(existing, ids[i]) || slices.Contains(existing, discardedPrefix+ids[i])
+	}
+	return contained, nil
+}
+
+// HasAny reports whether the tenant has an item, or something is left of one that was discarded.
+func (s *Service) HasAny(ctx context.Context, tenant audit.TenantID) (bool, error) {
+	items, _, err := s.Store.List(ctx, tenant, nil, "", 1)
+	return len(items) > 0, err
 }
 
 // itemID derives the id of an entry's item. The lengths make the text unambiguous.
@@ -90,8 +115,11 @@ func (s *Service) IsExpired(tenant *audit.Tenant, item *Item) bool {
 	return tenant.Settings.IsExpired(&item.Entry, s.Now())
 }
 
-// item returns an item that has not expired.
+// item returns an item that has not expired and was not discarded.
 func (s *Service) item(ctx context.Context, tenant *audit.Tenant, id string) (Item, error) {
+	if isDiscarded(id) {
+		return Item{}, audit.ErrNotFound
+	}
 	item, err := s.Store.Item(ctx, tenant.ID, id)
 	if err == nil && s.IsExpired(tenant, &item) {
 		return Item{}, audit.ErrNotFound
@@ -112,7 +140,10 @@ func (s *Service) Retry(ctx context.Context, by access.Principal, tenant audit.T
 	// item first moves to an id of this retry. Only that item is removed at the end.
 	moved := item
 	moved.ID = retryID(item.ID, s.Now())
-	if err := move(ctx, s.Store, tenant.ID, item, moved.ID); err != nil {
+	if err = s.undiscard(ctx, tenant.ID, &item); err == nil {
+		err = move(ctx, s.Store, tenant.ID, item, moved.ID)
+	}
+	if err != nil {
 		return fmt.Errorf("retry quarantine item of %s: %w", tenant.ID, err)
 	}
 	err = s.send(ctx, tenant, &item)
@@ -167,17 +198,41 @@ func (s *Service) send(ctx context.Context, tenant audit.Tenant, item *Item) err
 	return nil
 }
 
-// Delete removes an item for ever. The deletion is recorded first, so that it leaves a trace.
+// Delete removes an item for ever. The deletion is recorded first, so that it leaves a trace. While a legal hold
+// covers the item's entry, Delete returns a *hold.HeldError. An entry that the index refused stays stored, and out of
+// the index.
 func (s *Service) Delete(ctx context.Context, by access.Principal, tenant audit.Tenant, id string) error {
 	item, err := s.item(ctx, &tenant, id)
+	if err == nil {
+		err = s.checkHolds(ctx, tenant.ID, &item.Entry)
+	}
 	if err != nil {
 		return fmt.Errorf("delete quarantine item of %s: %w", tenant.ID, err)
 	}
 	if err := s.record(ctx, by, tenant, "quarantine.delete", &item); err != nil {
 		return err
 	}
-	if err := s.Store.Delete(ctx, tenant.ID, id); err != nil {
+	if item.Step == audit.StepIndex {
+		err = s.Store.Put(ctx, tenant.ID, []Item{item.discarded(tenant.ID)})
+	}
+	if err == nil {
+		err = s.Store.Delete(ctx, tenant.ID, id)
+	}
+	if err != nil {
 		return fmt.Errorf("delete quarantine item of %s: %w", tenant.ID, err)
+	}
+	return nil
+}
+
+// checkHolds returns a *hold.HeldError if a legal hold covers the entry.
+func (s *Service) checkHolds(ctx context.Context, tenant audit.TenantID, e *audit.Entry) error {
+	standing, err := s.Holds.Standing(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	standing = slices.DeleteFunc(standing, func(h hold.Hold) bool { return !h.Covers(e) })
+	if len(standing) > 0 {
+		return &hold.HeldError{Holds: standing}
 	}
 	return nil
 }

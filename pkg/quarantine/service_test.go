@@ -2,12 +2,12 @@ package quarantine_test
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -18,6 +18,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 )
 
@@ -84,6 +85,7 @@ type fixture struct {
 	*quarantine.Service
 	store                     *store
 	standard, priority, index *queue
+	holds                     hold.Store
 	recorder                  *recorder
 	now                       time.Time
 }
@@ -99,9 +101,9 @@ func newFixture(t *testing.T) *fixture {
 			t.Error(err)
 		}
 	})
-	f := &fixture{store: &store{Store: db.Quarantine()}, standard: &queue{}, priority: &queue{}, index: &queue{}, recorder: &recorder{}, now: epoch}
+	f := &fixture{store: &store{Store: db.Quarantine()}, standard: &queue{}, priority: &queue{}, index: &queue{}, holds: db.Holds(), recorder: &recorder{}, now: epoch}
 	f.Service = &quarantine.Service{
-		Store: f.store, Standard: f.standard, Priority: f.priority, Index: f.index, Recorder: f.recorder, Now: func() time.Time { return f.now },
+		Store: f.store, Standard: f.standard, Priority: f.priority, Index: f.index, Holds: f.holds, Recorder: f.recorder, Now: func() time.Time { return f.now },
 	}
 	return f
 }
@@ -127,7 +129,7 @@ func (f *fixture) add(t *testing.T, step string, entries ...audit.Entry) {
 
 func (f *fixture) items(t *testing.T) []quarantine.Item {
 	t.Helper()
-	items, more, err := f.Store.List(t.Context(), "acme", nil, "", 100)
+	items, more, err := f.List(t.Context(), "acme", nil, "", 100)
 	if err != nil {
 		t.Fatal(err)
 	} else if more {
@@ -198,6 +200,21 @@ func TestAdd(t *testing.T) {
 		if err := f.Add(t.Context(), "acme", audit.StepIndex, entries, []audit.Rejection{{Index: index}}); err == nil {
 			t.Errorf("a reason for entry %d of 3: got no error, want one", index)
 		}
+	}
+}
+
+func TestContainsTellsOfEachEntry(t *testing.T) {
+	f := newFixture(t)
+	f.add(t, audit.StepIndex, entry(1), entry(3))
+	f.add(t, audit.StepPersist, entry(2))
+	other := entry(3)
+	other.Digest.Sum[0] = 9 // another entry with this id
+	got, err := f.Contains(t.Context(), "acme", audit.StepIndex, []audit.Entry{entry(0), entry(1), entry(2), entry(3), other})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]bool{false, true, false, true, false}, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
 
@@ -411,7 +428,140 @@ func TestDelete(t *testing.T) {
 	f.recorded(t, "quarantine.delete", id)
 }
 
-// TestRemoveIfAsksAboutEveryItem has more items than RemoveIf has in memory, and another tenant's.
+// TestADiscardedEntryThatTheIndexRefusesStaysAway: the index refuses it again, as after a comparison with the store.
+func TestADiscardedEntryThatTheIndexRefusesStaysAway(t *testing.T) {
+	f := newFixture(t)
+	f.add(t, audit.StepIndex, entry(1), entry(2))
+	f.add(t, audit.StepPersist, entry(1))
+	var id string
+	for _, item := range f.items(t) {
+		if item.Step == audit.StepIndex && item.Entry.ID == entry(1).ID {
+			id = item.ID
+		}
+	}
+	if err := f.Delete(t.Context(), admin, acme, id); err != nil {
+		t.Fatal(err)
+	}
+	f.add(t, audit.StepIndex, entry(1), entry(2))
+	if n := len(f.items(t)); n != 2 {
+		t.Errorf("%d items are left, want 2", n)
+	}
+	for _, limit := range []int{1, 2} { // what is left of it is on no page
+		after, pages := "", 0
+		for more := true; more; pages++ {
+			var items []quarantine.Item
+			var err error
+			if items, more, err = f.List(t.Context(), "acme", nil, after, limit); err != nil {
+				t.Fatal(err)
+			}
+			for _, item := range items {
+				if after = item.ID; item.ID == id || len(item.ID) != 32 {
+					t.Errorf("item %s is listed", item.ID)
+				}
+			}
+		}
+		if most := 2/limit + 1; pages > most {
+			t.Errorf("there are %d pages of %d items, want %d at most", pages, limit, most)
+		}
+	}
+	contained, err := f.Contains(t.Context(), "acme", audit.StepIndex, []audit.Entry{entry(1), entry(2), entry(3)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]bool{true, true, false}, contained); diff != "" {
+		t.Errorf("the index will never have (-want +got)\n%s", diff)
+	}
+	kept, _, err := f.Store.List(t.Context(), "acme", nil, "x", 10)
+	if err != nil || len(kept) != 1 {
+		t.Fatalf("%d discarded items are noted, %v, want 1", len(kept), err)
+	}
+	if e := kept[0].Entry; e.Message != "" || e.Metadata != nil || e.UserID != "" || e.ResourceType != "" {
+		t.Errorf("what is left of the item has the content %+v", e)
+	}
+	for name, do := range map[string]func(context.Context, access.Principal, audit.Tenant, string) error{"retry": f.Retry, "delete": f.Delete} {
+		if err := do(t.Context(), admin, acme, kept[0].ID); !errors.Is(err, audit.ErrNotFound) {
+			t.Errorf("%s what is left of the item: got %v, want ErrNotFound", name, err)
+		}
+	}
+	expired := func(e *audit.Entry) bool { return e.Timestamp.Equal(epoch) }
+	last := ""
+	n, err := quarantine.RemoveIf(t.Context(), f.Store, "acme", &last, func(context.Context) (func(*audit.Entry) bool, error) { return expired, nil })
+	if err != nil || n != 3 {
+		t.Errorf("after the end of the entries %d items were removed, %v, want 3", n, err)
+	}
+}
+
+// TestADiscardedEntryOfTheStoreComesAgain: a client has sent it again.
+func TestADiscardedEntryOfTheStoreComesAgain(t *testing.T) {
+	f := newFixture(t)
+	for range 2 {
+		f.add(t, audit.StepPersist, entry(1))
+		items := f.items(t)
+		if len(items) != 1 {
+			t.Fatalf("%d items, want 1", len(items))
+		}
+		if err := f.Delete(t.Context(), admin, acme, items[0].ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestRetryAfterADeletionThatFailed: the item is there, so that it comes back if its step refuses it again.
+func TestRetryAfterADeletionThatFailed(t *testing.T) {
+	f := newFixture(t)
+	f.add(t, audit.StepIndex, entry(1))
+	id := f.items(t)[0].ID
+	f.store.deleteErr = errDown
+	if err := f.Delete(t.Context(), admin, acme, id); !errors.Is(err, errDown) {
+		t.Errorf("got error %v, want %v", err, errDown)
+	}
+	f.store.deleteErr = nil
+	f.index.onSend = func(string) { f.add(t, audit.StepIndex, entry(1)) }
+	if err := f.Retry(t.Context(), admin, acme, id); err != nil {
+		t.Fatal(err)
+	}
+	if items := f.items(t); len(items) != 1 || items[0].ID != id {
+		t.Errorf("got the items %v, want %s", items, id)
+	}
+}
+
+// TestDeleteKeepsWhatAHoldCovers: nothing of it is recorded either. Holds of others do not matter.
+func TestDeleteKeepsWhatAHoldCovers(t *testing.T) {
+	f := newFixture(t)
+	f.add(t, audit.StepPersist, entry(1))
+	id := f.items(t)[0].ID
+	covering := hold.Hold{ID: "h1", Tenant: "acme", UserIDs: []string{"u1"}}
+	for _, h := range []hold.Hold{covering, {ID: "h2", Tenant: "acme", UserIDs: []string{"u2"}}, {ID: "h3", Tenant: "globex"}} {
+		if err := f.holds.CreateHold(t.Context(), h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var held *hold.HeldError
+	if err := f.Delete(t.Context(), admin, acme, id); !errors.As(err, &held) {
+		t.Fatalf("held: got error %v, want one of type %T", err, held)
+	}
+	if len(held.Holds) != 1 || held.Holds[0].ID != "h1" {
+		t.Errorf("held: by %v, want h1 alone", held.Holds)
+	}
+	if got := len(f.items(t)); got != 1 {
+		t.Errorf("held: got %d items, want 1", got)
+	}
+	if got := len(f.recorder.entries); got != 0 {
+		t.Errorf("held: recorded %d entries, want none", got)
+	}
+	covering.ReleasedAt, covering.Version = epoch, 1
+	if err := f.holds.UpdateHold(t.Context(), covering); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Delete(t.Context(), admin, acme, id); err != nil {
+		t.Errorf("released: %v", err)
+	}
+	if got := len(f.items(t)); got != 0 {
+		t.Errorf("released: got %d items, want none", got)
+	}
+}
+
+// TestRemoveIfAsksAboutEveryItem has more items than RemoveIf has in memory, and another tenant's. It stops twice.
 func TestRemoveIfAsksAboutEveryItem(t *testing.T) {
 	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "ocelot.db"))
 	if err != nil {
@@ -429,21 +579,38 @@ func TestRemoveIfAsksAboutEveryItem(t *testing.T) {
 			}
 			items = append(items, quarantine.Item{
 				ID: fmt.Sprintf("%032x", i), Step: audit.StepPersist, QuarantinedAt: epoch,
-				Entry: audit.Entry{ID: audit.NewEntryID(epoch, [10]byte{byte(i)}), Tenant: tenant, UserID: user, Timestamp: epoch, ReceivedAt: epoch},
+				Entry: audit.Entry{ID: audit.NewEntryID(epoch, [10]byte{9: byte(i)}), Tenant: tenant, UserID: user, Timestamp: epoch, ReceivedAt: epoch},
 			})
 		}
 		if err := store.Put(t.Context(), tenant, items); err != nil {
 			t.Fatal(err)
 		}
 	}
-	removed, err := quarantine.RemoveIf(t.Context(), store, "acme", func(context.Context) (func(*audit.Entry) bool, error) {
-		return func(e *audit.Entry) bool { return e.UserID == "goes" }, nil
-	})
-	if err != nil {
-		t.Fatal(err)
+	removed, asked, last := 0, map[audit.EntryID]int{}, ""
+	for page := range 3 {
+		begun := false
+		n, err := quarantine.RemoveIf(t.Context(), store, "acme", &last, func(context.Context) (func(*audit.Entry) bool, error) {
+			if begun && page < 2 { // the time is up
+				return nil, nil
+			}
+			begun = true
+			return func(e *audit.Entry) bool { asked[e.ID]++; return e.UserID == "goes" }, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		removed += n
 	}
 	if removed != total/2 {
 		t.Errorf("removed %d items, want %d", removed, total/2)
+	}
+	if got := len(asked); got != total {
+		t.Errorf("asked about %d items, want %d", got, total)
+	}
+	for id, n := range asked {
+		if n != 1 {
+			t.Errorf("asked about %s %d times, want once", id, n)
+		}
 	}
 	for tenant, want := range map[audit.TenantID]int{"acme": total / 2, "globex": total} {
 		left, _, err := store.List(t.Context(), tenant, nil, "", 2*total)
@@ -476,12 +643,8 @@ func (m *mortal) write(do func() error) error {
 	return do()
 }
 
-func (m *mortal) Put(ctx context.Context, tenant audit.TenantID, items []quarantine.Item) error {
-	return m.write(func() error { return m.Store.Put(ctx, tenant, items) })
-}
-
-func (m *mortal) Delete(ctx context.Context, tenant audit.TenantID, id string) error {
-	return m.write(func() error { return m.Store.Delete(ctx, tenant, id) })
+func (m *mortal) Replace(ctx context.Context, tenant audit.TenantID, item quarantine.Item, entry audit.Entry) error {
+	return m.write(func() error { return m.Store.Replace(ctx, tenant, item, entry) })
 }
 
 // toUpper changes entries once.
@@ -491,12 +654,10 @@ func toUpper(_ context.Context, e *audit.Entry) (bool, error) {
 	return e.UserID != before, nil
 }
 
-func fill(b []byte) { _, _ = rand.Read(b) }
-
-// TestAKilledRewriteIsRepeated: an item has its own id again and the change, wherever the worker was killed.
+// TestAKilledRewriteIsRepeated: every item has the change, wherever the worker was killed.
 func TestAKilledRewriteIsRepeated(t *testing.T) {
-	const items, writes = 3, 4 // of each item
-	for dies := 1; dies <= items*writes; dies++ {
+	const items = 3
+	for dies := 1; dies <= items; dies++ {
 		f := newFixture(t)
 		for i := range items {
 			f.add(t, audit.StepPersist, entry(byte(i+1)))
@@ -510,9 +671,9 @@ func TestAKilledRewriteIsRepeated(t *testing.T) {
 			want = append(want, of(item))
 		}
 		last := ""
-		store := &mortal{Store: f.Store, dies: dies}
+		store := &mortal{Store: f.Store}
 		for _, store.dies = range []int{dies, 0} {
-			rewriter := &quarantine.Rewriter{Store: store, Random: fill}
+			rewriter := &quarantine.Rewriter{Store: store}
 			done, err := rewriter.Rewrite(t.Context(), "acme", &last, toUpper, func() bool { return false })
 			if done == (store.dies > 0) {
 				t.Fatalf("killed at write %d: got done %t and error %v", dies, done, err)
@@ -529,24 +690,62 @@ func TestAKilledRewriteIsRepeated(t *testing.T) {
 
 // TestARewriteBringsNothingBack: what a retry or a deletion removes meanwhile is gone.
 func TestARewriteBringsNothingBack(t *testing.T) {
-	for _, at := range []int{1, 2} { // later the item has another id
-		f := newFixture(t)
-		f.add(t, audit.StepPersist, entry(1))
-		id, last := f.items(t)[0].ID, ""
-		store := &mortal{Store: f.Store, before: func(write int) {
-			if write == at {
-				if err := f.Store.Delete(t.Context(), "acme", id); err != nil {
-					t.Error(err)
-				}
-			}
-		}}
-		rewriter := &quarantine.Rewriter{Store: store, Random: fill}
-		done, err := rewriter.Rewrite(t.Context(), "acme", &last, toUpper, func() bool { return false })
-		if err != nil || !done {
-			t.Fatalf("got done %t and error %v, want it done", done, err)
+	f := newFixture(t)
+	f.add(t, audit.StepPersist, entry(1))
+	id, last := f.items(t)[0].ID, ""
+	store := &mortal{Store: f.Store, before: func(int) {
+		if err := f.Store.Delete(t.Context(), "acme", id); err != nil {
+			t.Error(err)
 		}
-		if got := f.items(t); len(got) > 0 {
-			t.Errorf("deleted before write %d: got %d items, want none", at, len(got))
+	}}
+	rewriter := &quarantine.Rewriter{Store: store}
+	done, err := rewriter.Rewrite(t.Context(), "acme", &last, toUpper, func() bool { return false })
+	if err != nil || !done {
+		t.Fatalf("got done %t and error %v, want it done", done, err)
+	}
+	if got := f.items(t); len(got) > 0 {
+		t.Errorf("got %d items, want none", len(got))
+	}
+}
+
+// TestTwoRewritesAtOnceLoseNoChange has workers change the same items, each in a way of its own.
+func TestTwoRewritesAtOnceLoseNoChange(t *testing.T) {
+	const items, workers = 120, 4 // of several pages
+	f := newFixture(t)
+	for i := range items {
+		e := entry(byte(i))
+		for n := range workers {
+			e.Encrypted = append(e.Encrypted, audit.Encrypted{Paths: []string{"/p"}, Key: fmt.Sprint(n), Generation: 1, Data: []byte{1}, Tokens: []audit.ValueToken{{9}}})
+		}
+		f.add(t, audit.StepPersist, e)
+	}
+	var group sync.WaitGroup
+	for n := range workers {
+		group.Go(func() {
+			last := ""
+			done, err := (&quarantine.Rewriter{Store: f.Store}).Rewrite(t.Context(), "acme", &last, func(_ context.Context, e *audit.Entry) (bool, error) {
+				changed := len(e.Encrypted[n].Tokens) > 0
+				e.Encrypted[n].Tokens = nil
+				return changed, nil
+			}, func() bool { return false })
+			if err != nil || !done {
+				t.Errorf("worker %d: got done %t and error %v, want it done", n, done, err)
+			}
+		})
+	}
+	group.Wait()
+	left, _, err := f.Store.List(t.Context(), "acme", nil, "", 2*items)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(left) != items {
+		t.Errorf("got %d items, want %d", len(left), items)
+	}
+	for _, item := range left {
+		for n := range item.Entry.Encrypted {
+			if len(item.Entry.Encrypted[n].Tokens) > 0 {
+				t.Errorf("item %s lost the change of worker %d", item.ID, n)
+			}
 		}
 	}
 }

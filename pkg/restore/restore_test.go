@@ -59,7 +59,7 @@ func TestWhatIsMissingComesBack(t *testing.T) {
 			break
 		}
 	}
-	if got, want := string(w.Recorded[3].Metadata), fmt.Sprintf(`{"count":%d,"expired":0,"cleaned":0}`, back); got != want {
+	if got, want := string(w.Recorded[3].Metadata), fmt.Sprintf(`{"state":"succeeded","count":%d,"expired":0,"cleaned":0}`, back); got != want {
 		t.Errorf("the end was recorded with %s, want %s", got, want)
 	}
 	if want := []audit.Restored{{From: first, To: last, Until: r.Until}}; cmp.Diff(want, w.Owner.Restored) != "" {
@@ -231,6 +231,40 @@ func TestWhatHasExpiredStaysAway(t *testing.T) {
 	}
 }
 
+// TestARestoreWaitsForAnEarlierCleanup: one that is not finished, or was canceled and still ends what it has begun.
+// Otherwise what it removes would come back, or go right after it came back.
+func TestARestoreWaitsForAnEarlierCleanup(t *testing.T) {
+	for _, state := range []jobs.State{jobs.StateRunning, jobs.StateCanceled} {
+		t.Run(string(state), func(t *testing.T) {
+			w := newWorld(t, 100)
+			w.remove(w.all)
+			earlier := jobs.Job{ID: "earlier", Kind: jobs.KindCleanup, Tenant: acme, State: state, CreatedAt: w.Time.Add(-time.Second), Generation: 1}
+			if state.Finished() {
+				earlier.FinishedAt, earlier.CleanAt = w.Time, w.Time
+			}
+			if err := w.DB.Jobs().CreateJob(t.Context(), earlier); err != nil {
+				t.Fatal(err)
+			}
+			job := w.create(january())
+			for range 5 {
+				w.Deliver(1)
+			}
+			w.WantJob(job.ID, jobs.StateRunning, 0)
+			if got := len(w.stored()); got != 0 {
+				t.Errorf("%d entries came back while the cleanup works, want none", got)
+			}
+			if earlier.CleanAt = (time.Time{}); state == jobs.StateRunning {
+				earlier.State, earlier.FinishedAt = jobs.StateSucceeded, w.Time
+			}
+			if err := w.DB.Jobs().UpdateJob(t.Context(), earlier, 1); err != nil {
+				t.Fatal(err)
+			}
+			w.Work()
+			w.WantJob(job.ID, jobs.StateSucceeded, 100)
+		})
+	}
+}
+
 // TestWhatCleanupsRemovedStaysAway unless the restore asks for it.
 func TestWhatCleanupsRemovedStaysAway(t *testing.T) {
 	w := newWorld(t, 1500)
@@ -286,6 +320,34 @@ func TestARestoreThatComesTooLate(t *testing.T) {
 	w.wantBack("at the end", r.Until, nil, nil)
 }
 
+// TestARestoreGoesByTheSharedClock: the clocks of the request and of the worker are a day ahead.
+func TestARestoreGoesByTheSharedClock(t *testing.T) {
+	w := newWorld(t, 100)
+	w.remove(w.all)
+	shared := func(context.Context) (time.Time, error) { return w.Time, nil }
+	ahead := func() time.Time { return w.Time.Add(24 * time.Hour) }
+	w.service.Clock, w.service.Now = shared, ahead
+	w.runner.Clock, w.runner.Now = shared, ahead
+	w.Worker.Clock, w.Worker.Now = shared, ahead
+	w.Owner.Settings.RetentionDays = 60 // some are to expire within a day
+	asked := w.Time
+	r := w.create(restore.Request{From: first, To: last, Days: 1})
+	if want := asked.Add(24 * time.Hour); !r.Until.Equal(want) {
+		t.Errorf("it ends at %v, want %v", r.Until, want)
+	}
+	var back int64
+	for i := range w.all {
+		if !w.Owner.Settings.IsExpired(&w.all[i], w.Time) {
+			back++
+		}
+	}
+	w.Work()
+	w.WantJob(r.ID, jobs.StateSucceeded, back)
+	if e := w.Recorded[len(w.Recorded)-1]; e.Action != "restore.finish" || e.Timestamp.After(w.Time) {
+		t.Errorf("recorded %s at %v, want restore.finish before %v", e.Action, e.Timestamp, w.Time)
+	}
+}
+
 func TestARestoreIsCanceled(t *testing.T) {
 	w := newWorld(t, 1500)
 	w.remove(w.all)
@@ -296,6 +358,74 @@ func TestARestoreIsCanceled(t *testing.T) {
 	}
 	w.Work()
 	w.wantBack("at the end", r.Until, nil, nil)
+	w.wantFinish(`{"state":"cancelled","count":0,"expired":0,"cleaned":0}`)
+}
+
+// wantFinish checks that the log has one entry about what the restore has done.
+func (w *world) wantFinish(want string) {
+	w.T.Helper()
+	var got []string
+	for i := range w.Recorded {
+		if e := &w.Recorded[i]; e.Action == "restore.finish" {
+			got = append(got, string(e.Metadata))
+		}
+	}
+	if !slices.Equal(got, []string{want}) {
+		w.T.Errorf("recorded %q at the end, want %q once", got, want)
+	}
+}
+
+// TestARestoreThatStopsHalfWay is canceled or fails between two pages, and the worker that records it is killed at each
+// of its calls. The log says what came back.
+func TestARestoreThatStopsHalfWay(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		for at, calls := 1, 1; at <= calls; at++ {
+			w := newWorld(t, 1500)
+			w.remove(w.all)
+			w.Tick, w.Worker.SliceTime = time.Microsecond, time.Nanosecond
+			r := w.create(january())
+			for w.Job(r.ID).Count == 0 {
+				w.Deliver(1)
+			}
+			state := jobs.StateCanceled
+			if fails {
+				state = jobs.StateFailed
+				w.Time = r.Until
+			} else if _, err := w.service.Cancel(t.Context(), admin, w.Owner, r.ID); err != nil {
+				t.Fatal(err)
+			}
+			w.Calls, w.KillAt = 0, at
+			w.Work()
+			calls = w.Calls
+			count := w.Job(r.ID).Count
+			w.WantJob(r.ID, state, count)
+			if count == 0 || count == 1500 {
+				t.Errorf("%d entries came back, want some", count)
+			}
+			w.wantFinish(fmt.Sprintf(`{"state":%q,"count":%d,"expired":0,"cleaned":0}`, state, count))
+			if t.Failed() {
+				t.Fatalf("fails %t, killed at call %d", fails, at)
+			}
+		}
+	}
+}
+
+// TestAWorkerThatSleptWhenItsRestoreWasCanceled, after it had looked at the stores: it brings nothing back and keeps
+// nothing for longer.
+func TestAWorkerThatSleptWhenItsRestoreWasCanceled(t *testing.T) {
+	w := newWorld(t, 600)
+	w.Owner.Settings.SearchableDays = 1 // what is still stored is to leave
+	w.remove(w.all[:300])
+	r := w.create(january())
+	w.runner.Entries = &seenBefore{Entries: w.runner.Entries, then: func() {
+		if _, err := w.service.Cancel(t.Context(), admin, w.Owner, r.ID); err != nil {
+			t.Error(err)
+		}
+	}}
+	w.Work()
+	w.WantJob(r.ID, jobs.StateCanceled, 0)
+	w.wantBack("at the end", r.Until, nil, w.all[300:])
+	w.wantFinish(`{"state":"cancelled","count":0,"expired":0,"cleaned":0}`)
 }
 
 func TestFaultyRequests(t *testing.T) {
@@ -331,7 +461,7 @@ func TestFaultyRequests(t *testing.T) {
 }
 
 // TestWhatCameBackLeavesByItself: retention marks it when its time is over and takes it out of the index, and
-// removes it a week later. What a hold covers stays.
+// removes it a week later. What a hold covers stays stored.
 func TestWhatCameBackLeavesByItself(t *testing.T) {
 	w := newWorld(t, 300)
 	w.remove(w.all)
@@ -351,7 +481,7 @@ func TestWhatCameBackLeavesByItself(t *testing.T) {
 	check := func() (due time.Time) {
 		t.Helper()
 		for day := first; day.Before(last); day = day.Add(oneDay) {
-			outcome, err := task.Check(t.Context(), &w.Owner, activity.Day{Receipt: activity.Receipt{Day: day}, Checks: 1})
+			outcome, err := task.Check(t.Context(), &w.Owner, activity.Day{Receipt: activity.Receipt{Day: day}, Checks: 1, Until: w.Time.Add(time.Hour)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -367,7 +497,7 @@ func TestWhatCameBackLeavesByItself(t *testing.T) {
 	w.Time = r.Until
 	held = true
 	check()
-	if got, want := len(unindexed), 270; got != want {
+	if got, want := len(unindexed), len(w.all); got != want {
 		t.Errorf("at the end %d entries have left the index, want %d", got, want)
 	}
 	w.wantBack("at the end", r.Until, w.all, nil)
@@ -432,7 +562,7 @@ func TestARestoreDuringARunOfRetention(t *testing.T) {
 			break
 		}
 	}
-	kept := &keptMeanwhile{Entries: w.runner.Entries, remove: func() {
+	kept := &seenBefore{Entries: w.runner.Entries, then: func() {
 		n, err := w.DB.Entries().RemoveDue(t.Context(), acme, audit.IDsOf(w.all)[:100])
 		if err != nil || n != 100 {
 			t.Errorf("removed %d entries, %v, want 100", n, err)
@@ -448,17 +578,17 @@ func TestARestoreDuringARunOfRetention(t *testing.T) {
 	}
 }
 
-// keptMeanwhile removes entries right after the restore has seen them.
-type keptMeanwhile struct {
+// seenBefore calls then right after the restore has seen entries for the first time.
+type seenBefore struct {
 	restore.Entries
-	remove func()
+	then func()
 }
 
-func (k *keptMeanwhile) EntriesByID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) ([]audit.Entry, error) {
-	found, err := k.Entries.EntriesByID(ctx, tenant, ids)
-	if k.remove != nil {
-		k.remove()
-		k.remove = nil
+func (s *seenBefore) EntriesByID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) ([]audit.Entry, error) {
+	found, err := s.Entries.EntriesByID(ctx, tenant, ids)
+	if s.then != nil {
+		s.then()
+		s.then = nil
 	}
 	return found, err
 }

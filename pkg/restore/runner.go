@@ -60,15 +60,15 @@ type Days interface {
 // first, so that a damaged archive changes nothing. Then it reads them again, and stores what is missing
 // page by page. A worker that is killed costs the pages since the last save, which are then met as restored.
 type Runner struct {
-	Entries  Entries
-	Archive  archive.Blobs
-	Index    search.Queue
-	Days     Days
-	Jobs     jobs.Store
-	Tenants  Tenants // tenants.Cache.Fresh if the process has a cache
-	Recorder audit.Recorder
-	Now      func() time.Time
-	Random   func([]byte)
+	Entries Entries
+	Archive archive.Blobs
+	Index   search.Queue
+	Days    Days
+	Jobs    jobs.Store
+	Tenants Tenants // tenants.Cache.Fresh if the process has a cache
+	// Clock decides what has expired, and when the time of the restore is over.
+	Clock jobs.Clock
+	Now   func() time.Time
 }
 
 const reasonDeleted = "the tenant is being deleted"
@@ -96,6 +96,7 @@ type restoreRun struct {
 	*jobs.Slice
 	at      checkpoint
 	tenant  audit.Tenant
+	now     time.Time              // by Clock, at the last look at the tenant
 	cleaned *archive.CleanedReader // of the part that is being read; nil: cleanups do not matter
 	page    []audit.Entry
 	bytes   int // of the page
@@ -133,14 +134,17 @@ func (r *restoreRun) all(ctx context.Context) (jobs.Result, error) {
 	return jobs.Result{Done: true}, r.finish(ctx)
 }
 
-// checkTenant reads the tenant's record. It returns a *jobs.FailedError if the tenant is being deleted, or
+// checkTenant reads the tenant's record and the time. It returns a *jobs.FailedError if the tenant is being deleted, or
 // if the time of the restore is over.
 func (r *restoreRun) checkTenant(ctx context.Context) error {
 	tenant, err := r.Tenants.Tenant(ctx, r.Job.Tenant)
 	if r.tenant, err = jobs.LiveTenant(tenant, err, reasonDeleted); err != nil {
 		return err
 	}
-	if r.Now().After(r.at.Until.Add(-minLeft)) {
+	if r.now, err = r.Clock.Now(ctx, r.Now); err != nil {
+		return err
+	}
+	if r.now.After(r.at.Until.Add(-minLeft)) {
 		return &jobs.FailedError{Reason: "its days were over before it could finish"}
 	}
 	return nil
@@ -151,7 +155,7 @@ func (r *restoreRun) checkTenant(ctx context.Context) error {
 func (r *restoreRun) announce(ctx context.Context) error {
 	restored := audit.Restored{From: r.at.From, To: r.at.To, Until: r.at.Until}
 	for range maxAttempts {
-		changed, err := r.tenant.AddRestored(restored, r.Now())
+		changed, err := r.tenant.AddRestored(restored, r.now)
 		if errors.Is(err, audit.ErrTooManyRestored) {
 			err = &jobs.FailedError{Reason: fmt.Sprintf("the tenant has %d restores whose time is not over: restore a longer time at once, or wait for the end of one", audit.MaxRestored)}
 		}
@@ -198,13 +202,13 @@ func (r *restoreRun) bounds() (from, to time.Time) {
 	from, to = r.at.From, r.at.To
 	kept := r.tenant.Settings
 	kept.SearchableDays = 0
-	if first := kept.VisibleFrom(r.Now()); from.Before(first) {
+	if first := kept.VisibleFrom(r.now); from.Before(first) {
 		from = first
 	}
 	if from.UnixMilli() < 0 {
 		from = time.UnixMilli(0).UTC()
 	}
-	if last := r.Now().Add(audit.MaxFutureTimestamp + audit.MaxClockError); to.After(last) {
+	if last := r.now.Add(audit.MaxLead); to.After(last) {
 		to = last
 	}
 	return from, to
@@ -339,19 +343,23 @@ func (r *restoreRun) restore(ctx context.Context, m *archive.Manifest, f *archiv
 // finish records the end. From then on the job cannot be canceled.
 func (r *restoreRun) finish(ctx context.Context) error {
 	r.Job.Count = r.at.Count
-	if err := r.CommitEnd(ctx, &r.at, &r.at.EntryID, r.Now(), r.Random); err != nil {
+	if err := r.CommitEnd(ctx, &r.at, &r.at.EntryID); err != nil {
 		return err
+	}
+	return r.ReportEnd(ctx, r.at.EntryID, r)
+}
+
+// Report implements jobs.Reporter.
+func (*Runner) Report(job *jobs.Job, state jobs.State) (audit.Entry, error) {
+	var at checkpoint
+	if err := json.Unmarshal(job.Checkpoint, &at); err != nil {
+		return audit.Entry{}, err
 	}
 	about, err := json.Marshal(struct {
-		Count   int64 `json:"count"`
-		Expired int64 `json:"expired"`
-		Cleaned int64 `json:"cleaned"`
-	}{r.at.Count, r.at.Expired, r.at.Cleaned})
-	if err != nil {
-		return err
-	}
-	return audit.Record(ctx, r.Recorder, r.tenant, audit.Entry{
-		ID: r.at.EntryID, Timestamp: r.at.EntryID.Time(), UserID: r.Job.CreatedBy, Action: actionFinish,
-		ResourceType: resourceRestore, ResourceID: r.Job.ID, Metadata: about,
-	})
+		State   jobs.State `json:"state"`
+		Count   int64      `json:"count"`
+		Expired int64      `json:"expired"`
+		Cleaned int64      `json:"cleaned"`
+	}{state, at.Count, at.Expired, at.Cleaned})
+	return audit.Entry{Action: actionFinish, ResourceType: resourceRestore, Metadata: about}, err
 }

@@ -16,8 +16,10 @@ import (
 type Service struct {
 	Jobs     *jobs.Service
 	Recorder audit.Recorder
-	Now      func() time.Time
-	Random   func([]byte)
+	// Clock decides when the entries leave again.
+	Clock  jobs.Clock
+	Now    func() time.Time
+	Random func([]byte)
 }
 
 const oneDay = 24 * time.Hour
@@ -26,7 +28,7 @@ const oneDay = 24 * time.Hour
 // an *audit.ValidationError, audit.ErrForbidden if the caller's credential is restricted to resources,
 // ErrTooManyOpen, or jobs.ErrTooManyQueued.
 func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.Tenant, r Request) (Restore, error) {
-	r.From, r.To = wholeMillis(r.From), wholeMillis(r.To)
+	r.From, r.To = audit.WholeMillisecond(r.From), audit.WholeMillisecond(r.To)
 	if err := r.validate(); err != nil {
 		return Restore{}, err
 	}
@@ -43,14 +45,6 @@ func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.
 	return ofJob(job)
 }
 
-// wholeMillis rounds a time up to whole milliseconds, as timestamps have: the same entries are before it.
-func wholeMillis(t time.Time) time.Time {
-	if t.IsZero() {
-		return t
-	}
-	return t.UTC().Add(time.Millisecond - 1).Truncate(time.Millisecond)
-}
-
 // prepare returns the job of a restore that the caller may start.
 func (s *Service) prepare(ctx context.Context, by access.Principal, tenant audit.TenantID, r *Request) (jobs.Job, error) {
 	if err := by.Unrestricted(); err != nil { // a part has entries of any resource
@@ -63,9 +57,13 @@ func (s *Service) prepare(ctx context.Context, by access.Principal, tenant audit
 	if err != nil {
 		return jobs.Job{}, err
 	}
+	now, err := s.Clock.Now(ctx, s.Now)
+	if err != nil {
+		return jobs.Job{}, err
+	}
 	var random [16]byte
 	s.Random(random[:])
-	until := wholeMillis(s.Now()).Add(time.Duration(r.Days) * oneDay)
+	until := now.Add(time.Duration(r.Days) * oneDay)
 	at, err := json.Marshal(checkpoint{From: r.From, To: r.To, Days: r.Days, IncludeCleaned: r.IncludeCleaned, Until: until})
 	return jobs.Job{ID: hex.EncodeToString(random[:]), Kind: jobs.KindRestore, Tenant: tenant, CreatedBy: by.Subject, Checkpoint: at}, err
 }

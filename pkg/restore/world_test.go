@@ -61,13 +61,13 @@ func newWorld(t *testing.T, entries int) *world {
 	t.Cleanup(func() { _ = files.Close() })
 	w.blobs = files
 	w.archive = &archive.Runner{
-		Store: w.DB.Entries(), Blobs: files, Tenants: w, Places: w, Recorder: w, Now: w.Clock, Random: jobtest.Random, MaxRows: maxRows,
+		Store: w.DB.Entries(), Blobs: files, Holds: w.DB.Holds(), Tenants: w, Places: w, Recorder: w, Now: w.Clock, Random: jobtest.Random, MaxRows: maxRows,
 	}
-	w.log = &archive.CleanedLog{Blobs: files, Tenants: w}
+	w.log = &archive.CleanedLog{Blobs: files, Holds: w.DB.Holds(), Tenants: w, Now: w.Clock}
 	w.service = &restore.Service{Jobs: w.Service, Recorder: w, Now: w.Clock, Random: jobtest.Random}
 	w.runner = &restore.Runner{
-		Entries: mortalEntries{w.DB.Entries(), w.World}, Archive: files, Index: w.index(), Days: w, Jobs: w.DB.Jobs(), Tenants: w, Recorder: w,
-		Now: w.Clock, Random: jobtest.Random,
+		Entries: mortalEntries{w.DB.Entries(), w.World}, Archive: files, Index: w.index(), Days: w, Jobs: w.DB.Jobs(), Tenants: w,
+		Now: w.Clock,
 	}
 	w.Worker.Runners[jobs.KindArchive], w.Worker.Runners[jobs.KindRestore] = w.archive, w.runner
 	w.add(entries)

@@ -17,9 +17,10 @@ type Again struct {
 	Now      func() time.Time
 }
 
-// Do makes the days due, and shares out those of Plan. It is a jobs.Task.
+// Do makes the days due, and shares out those of Plan. It is a jobs.Task. Retention comes last, right before Plan: a
+// check that goes on between the two would put its days off.
 func (a *Again) Do(ctx context.Context, tenant audit.TenantID, _ json.RawMessage) error {
-	for _, work := range []activity.Work{activity.Retain, activity.Index, activity.Archive} {
+	for _, work := range []activity.Work{activity.Index, activity.Archive, activity.Retain} {
 		if err := a.Register.TouchAll(ctx, work, tenant, a.Now()); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package retention_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -105,6 +106,71 @@ func TestWhatIsSearchableOutlivesItsRestore(t *testing.T) {
 	w.wantStored(t, 0)
 }
 
+// TestAHoldDoesNotShowWhatWasRestored: what a cleanup had removed leaves the index at the end of its restore, though a
+// legal hold keeps it. It is removed after the release, also if other restores came since then.
+func TestAHoldDoesNotShowWhatWasRestored(t *testing.T) {
+	w := newWorld(total, audit.Settings{Archive: true})
+	w.archived, w.cleaned = map[audit.EntryID]bool{}, map[audit.EntryID]bool{}
+	until := day.AddDate(0, 0, 50)
+	w.tenant.Restored = []audit.Restored{{From: day, To: day.Add(oneDay), Until: until}}
+	for id, e := range w.stored {
+		e.RestoredUntil, w.archived[id], w.cleaned[id] = until, true, true
+	}
+	w.covers = func(*audit.Entry) bool { return true }
+	w.noArchive = errors.New("the archive is unavailable")
+	w.now = until
+	if _, err := w.checkAgain(1); !errors.Is(err, w.noArchive) {
+		t.Errorf("got %v, want %v", err, w.noArchive)
+	}
+	if len(w.indexed) != total {
+		t.Errorf("while nobody knows what was cleaned up %d entries are indexed, want %d", len(w.indexed), total)
+	}
+	w.noArchive = nil
+	w.until(t, until.AddDate(0, 0, 40))
+	w.wantStored(t, total)
+	w.wantMarked(t, 0)
+	if len(w.indexed) != 0 {
+		t.Errorf("after the end %d entries are indexed, want none", len(w.indexed))
+	}
+	other := audit.Restored{From: day.AddDate(0, 0, -9), To: day.AddDate(0, 0, -8), Until: w.now.Add(oneDay)}
+	if _, err := w.tenant.AddRestored(other, w.now); err != nil {
+		t.Fatal(err)
+	}
+	w.covers = nil
+	w.until(t, w.now.AddDate(0, 0, 10))
+	w.wantStored(t, 0)
+}
+
+// TestRestoredEntriesStayInTheIndexUntilTheirEnd: the clock of one worker is a day ahead.
+func TestRestoredEntriesStayInTheIndexUntilTheirEnd(t *testing.T) {
+	w := newWorld(total, audit.Settings{SearchableDays: 30, Archive: true})
+	w.archived = map[audit.EntryID]bool{}
+	until := day.AddDate(0, 0, 50)
+	w.tenant.Restored = []audit.Restored{{From: day, To: day.Add(oneDay), Until: until}}
+	for id, e := range w.stored {
+		e.RestoredUntil, w.archived[id] = until, true
+	}
+	w.now, w.ahead = until.AddDate(0, 0, 1).Add(-time.Minute), -oneDay
+	found, err := w.checkAgain(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(w.indexed) != total {
+		t.Errorf("before the end %d entries are indexed, want %d", len(w.indexed), total)
+	}
+	if !found.Due.Equal(until) {
+		t.Errorf("the day is due at %s, want %s", found.Due, until)
+	}
+	w.now, w.ahead = until, 0
+	if _, err := w.checkAgain(2); err != nil {
+		t.Fatal(err)
+	}
+	w.wantMarked(t, total)
+	if len(w.indexed) != 0 {
+		t.Errorf("after the end %d entries are indexed, want none", len(w.indexed))
+	}
+}
+
 // TestWithoutAnArchiveSearchableDaysRemoveNothing until retention does.
 func TestWithoutAnArchiveSearchableDaysRemoveNothing(t *testing.T) {
 	w := newWorld(total, audit.Settings{RetentionDays: 100, SearchableDays: 30})
@@ -154,16 +220,22 @@ type state struct {
 func (s *state) mayLeave(e *audit.Entry, at time.Time) bool {
 	age := at.Sub(e.Timestamp)
 	past := func(days int) bool { return days > 0 && age >= time.Duration(days)*oneDay }
+	days := s.settings.RetentionDays
+	for i := len(s.settings.RetentionRules) - 1; i >= 0; i-- { // the first one that matches wins
+		if rule := s.settings.RetentionRules[i]; rule.Action == e.Action && e.SubmittedBy != audit.SubmittedByService {
+			days = rule.Days
+		}
+	}
 	switch {
 	case s.held && e.Action == "user.login":
 		return false
 	case s.settings.Archive:
-		return s.archived[e.ID] && (past(s.settings.RetentionDays) || past(s.settings.SearchableDays) && age > time.Duration(s.settings.SearchableDays)*oneDay)
+		return s.archived[e.ID] && (past(days) || past(s.settings.SearchableDays) && age > time.Duration(s.settings.SearchableDays)*oneDay)
 	}
-	return past(s.settings.RetentionDays)
+	return past(days)
 }
 
-// TestRandomHistories changes settings, holds and the archive at random times. An entry that is gone could
+// TestRandomHistories changes settings with rules, holds and the archive at random times. An entry that is gone could
 // leave for the whole of its last days. One that could leave for longer than the grace is gone.
 func TestRandomHistories(t *testing.T) {
 	for seed := range uint64(60) {
@@ -186,6 +258,10 @@ func randomHistory(t *testing.T, r *rand.Rand) {
 		next.settings.RetentionDays = []int{0, 20, 40, 400}[r.IntN(4)]
 		next.settings.SearchableDays = []int{0, 1, 10, 30, 60}[r.IntN(5)]
 		next.settings.Archive = r.IntN(3) > 0
+		for range r.IntN(4) {
+			rule := audit.RetentionRule{Action: []string{"user.login", "VIEW", "none"}[r.IntN(3)], Days: []int{0, 10, 30, 90, 400}[r.IntN(5)]}
+			next.settings.RetentionRules = append(next.settings.RetentionRules, rule)
+		}
 		for id := range all {
 			if archived[id] = archived[id] || r.IntN(6) == 0; archived[id] {
 				next.archived[id] = true

@@ -1,6 +1,7 @@
 package retention
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
 const (
@@ -20,11 +22,13 @@ const (
 	// SettleTime is how long after a change of settings a worker may still go by the earlier ones,
 	// and how long after its day was registered an entry may be stored.
 	SettleTime = 20 * time.Minute
+	// lastLook is how long after a change of settings all days are looked at once more, and how long after a look
+	// what a legal hold covers is. A worker that was killed after it had slept can have marked entries by an earlier
+	// look. They are unmarked before their Grace ends.
+	lastLook = Grace - oneDay
 	// archiveCheck is the time between two looks at a removable entry that is not archived yet.
 	archiveCheck = oneDay
-	// maxDayTime bounds one check of a day. The next run continues.
-	maxDayTime = 4 * time.Minute
-	oneDay     = 24 * time.Hour
+	oneDay       = 24 * time.Hour
 )
 
 // Result is what a check of a tenant's day did.
@@ -44,9 +48,9 @@ type Task struct {
 	// older state than that of the call.
 	Held func(ctx context.Context, tenant audit.TenantID) (covers func(*audit.Entry) bool, err error)
 	// RemoveQuarantined removes the entries of a tenant from the quarantine that are to go, and returns
-	// their number; see quarantine.RemoveIf. It asks begin for what decides before each of a few entries,
-	// and stops at nil. nil: there is no quarantine.
-	RemoveQuarantined func(ctx context.Context, tenant audit.TenantID, begin func(context.Context) (goes func(*audit.Entry) bool, err error)) (int, error)
+	// their number; see quarantine.RemoveIf. It begins after the item with the id last, and sets last as it goes.
+	// It asks begin for what decides before each of a few entries, and stops at nil. nil: there is no quarantine.
+	RemoveQuarantined func(ctx context.Context, tenant audit.TenantID, last *string, begin func(context.Context) (goes func(*audit.Entry) bool, err error)) (int, error)
 	// Archived returns what tells which entries of a day are archived. It is asked in the rising order of
 	// their ids, for each once; see archive.Reader.
 	Archived func(ctx context.Context, tenant audit.TenantID, day time.Time) (Archived, error)
@@ -54,41 +58,48 @@ type Task struct {
 	Publish func(Result) error
 	// Removed is called after entries of a tenant were removed; nil: nothing is left to do then.
 	Removed func(ctx context.Context, tenant audit.TenantID) error
-	Now     func() time.Time
+	// Clock decides when a restored entry leaves the index at its end, and when an entry leaves the quarantine: nothing
+	// puts them back.
+	Clock jobs.Clock
+	Now   func() time.Time
 }
 
 // Check does what is due on one day. It is the Check of an activity.Task. Doing it twice, or at the
-// same time, does no harm.
+// same time, does no harm. If nobody can tell what is archived, it looks at all entries all the same.
 func (t *Task) Check(ctx context.Context, tenant *audit.Tenant, day activity.Day) (activity.Outcome, error) {
 	run := &dayRun{
-		Task: t, tenant: *tenant, day: day.Day, checks: day.Checks, found: Result{Tenant: tenant.ID, Day: day.Day},
-		selection: Selection{From: day.Day, To: day.Day.Add(oneDay)}, deadline: t.Now().Add(maxDayTime),
+		Task: t, tenant: *tenant, day: day.Day, until: day.Until, checks: day.Checks, at: day.Progress, found: Result{Tenant: tenant.ID, Day: day.Day},
+	}
+	if run.at.Began.IsZero() {
+		run.at.Began = t.Now()
 	}
 	err := run.all(ctx)
 	if publishErr := run.publish(ctx); err == nil {
 		err = publishErr
 	}
 	if err != nil {
-		return activity.Outcome{}, fmt.Errorf("retain %s %s: %w", tenant.ID, day.Day.Format(time.DateOnly), err)
+		err = fmt.Errorf("retain %s %s: %w", tenant.ID, day.Day.Format(time.DateOnly), err)
 	}
-	return run.outcome(), nil
+	return run.outcome(), err
 }
 
-// dayRun is one check of a day.
+// dayRun is one step of the check of a day.
 type dayRun struct {
 	*Task
-	tenant    audit.Tenant
-	held      func(*audit.Entry) bool
-	archived  Archived // nil: nobody has asked yet
-	unknown   error    // why nobody knows what is archived
-	day       time.Time
-	checks    int       // since the day was touched
-	selection Selection // what is left to look at
-	deadline  time.Time
-	stopped   bool
-	found     Result
-	wake      time.Time // when something is to be done about the marked entries; zero: there are none
+	tenant   audit.Tenant
+	held     func(*audit.Entry) bool
+	archived Archived // nil: nobody has asked yet
+	unknown  error    // why nobody knows what is archived
+	day      time.Time
+	until    time.Time
+	checks   int // since the day was touched
+	at       activity.Progress
+	look     activity.Look // at settings and holds
+	stopped  bool
+	found    Result
 }
+
+func (r *dayRun) timeUp() bool { return !r.Now().Before(r.until) }
 
 // all looks at the entries of the day page by page, with the settings and holds of that time.
 func (r *dayRun) all(ctx context.Context) error {
@@ -97,20 +108,26 @@ func (r *dayRun) all(ctx context.Context) error {
 			return err
 		}
 		now := r.Now()
+		selection := Selection{From: r.day, To: r.day.Add(oneDay), After: r.at.After}
 		// If no entry can leave, and none was restored, only those that are marked matter.
-		r.selection.Marked = now.Before(r.firstEnd(r.tenant.Settings.LeaveDays())) && !r.tenant.HasRestored(r.day, r.day.Add(oneDay))
-		entries, err := r.Store.Retained(ctx, r.tenant.ID, r.selection, MaxEntries)
+		selection.Marked = now.Before(r.firstEnd(r.tenant.Settings.LeaveDays())) && !r.tenant.HasRestored(r.day, r.day.Add(oneDay))
+		entries, err := r.Store.Retained(ctx, r.tenant.ID, selection, MaxEntries)
 		if err != nil {
 			return err
 		}
 		if len(entries) == 0 {
 			return errors.Join(r.unknown, r.removeQuarantined(ctx))
 		}
-		if err := r.apply(ctx, entries, now); err != nil {
+		err = r.apply(ctx, entries, now)
+		switch {
+		case errors.Is(err, errOldLook): // the same entries again
+			r.archived = nil // which is asked for each id once
+		case err != nil:
 			return err
+		default:
+			r.at.After = entries[len(entries)-1].ID
 		}
-		r.selection.After = entries[len(entries)-1].ID
-		if r.stopped = r.Now().After(r.deadline); r.stopped {
+		if r.stopped = r.timeUp(); r.stopped {
 			return r.unknown
 		}
 	}
@@ -118,11 +135,34 @@ func (r *dayRun) all(ctx context.Context) error {
 
 // refresh reads the settings and the holds again. It reports whether the tenant is being deleted.
 func (r *dayRun) refresh(ctx context.Context) (deleting bool, err error) {
+	r.look = activity.NewLook(r.Now())
 	if r.tenant, err = r.Tenants.Tenant(ctx, r.tenant.ID); err != nil || r.tenant.Status == audit.TenantDeleting {
 		return true, err
 	}
 	r.held, err = r.Held(ctx, r.tenant.ID)
 	return false, err
+}
+
+// errOldLook says that the look at settings and holds is old: the worker slept since then. Nothing is marked by them,
+// and nothing leaves the index. A look is old before SettleTime, after which nobody looks for what a worker that slept has
+// marked.
+var errOldLook = errors.New("settings and holds were read too long ago")
+
+func (r *dayRun) isOld() bool { return r.look.IsOld(r.Now()) }
+
+// mark marks entries. It takes that back if the worker slept meanwhile. It returns errOldLook then.
+func (r *dayRun) mark(ctx context.Context, ids []audit.EntryID) error {
+	if r.isOld() {
+		return errOldLook
+	}
+	if err := r.Store.Mark(ctx, r.tenant.ID, ids, Grace); err != nil {
+		return err
+	}
+	if r.isOld() {
+		return cmp.Or(r.Store.Unmark(ctx, r.tenant.ID, ids), errOldLook)
+	}
+	r.found.Marked += int64(len(ids))
+	return nil
 }
 
 // removable reports whether an entry may be removed once it was marked for Grace. Every reason
@@ -132,7 +172,7 @@ func (r *dayRun) removable(ctx context.Context, e *Entry, now time.Time) bool {
 		return false
 	}
 	if r.held(&e.Entry) {
-		r.wakeAt(now.Add(Grace)) // in case nobody could be told of the release
+		r.wakeAt(now.Add(lastLook)) // also in case nobody could be told of the release
 		return false
 	}
 	expired := r.tenant.Settings.IsExpired(&e.Entry, now)
@@ -181,6 +221,10 @@ func (r *dayRun) ask(ctx context.Context, question func(Archived) (bool, error))
 
 // apply does what is due for some entries.
 func (r *dayRun) apply(ctx context.Context, entries []Entry, now time.Time) error {
+	shared, err := r.Clock.Now(ctx, r.Now)
+	if err != nil {
+		return err
+	}
 	var stay, mark, unmark, unindex, remove []audit.EntryID
 	for i := range entries {
 		e := &entries[i]
@@ -189,22 +233,28 @@ func (r *dayRun) apply(ctx context.Context, entries []Entry, now time.Time) erro
 			continue
 		}
 		removable, marked := r.removable(ctx, e, now), !e.DeletableAt.IsZero()
+		leavesIndex := false
+		if e.RestoreEnded(now) && (removable || r.unknown == nil) { // also if a hold keeps it: no filter by time hides it
+			if leavesIndex = e.RestoreEnded(shared); !leavesIndex {
+				r.wakeAt(e.RestoredUntil)
+			}
+		}
 		switch {
 		case removable && !marked:
 			mark = append(mark, e.ID)
 			r.wakeAt(now.Add(Grace - indexLead))
-			if e.RestoreEnded(now) { // no filter by time hides it
-				unindex = append(unindex, e.ID)
-			}
 		case marked && !removable:
 			unmark = append(unmark, e.ID)
 		case marked && !e.DeletableAt.After(now):
-			unindex, remove = append(unindex, e.ID), append(remove, e.ID)
+			leavesIndex, remove = true, append(remove, e.ID)
 		case marked && !e.DeletableAt.After(now.Add(indexLead)):
-			unindex = append(unindex, e.ID)
+			leavesIndex = true
 			r.wakeAt(e.DeletableAt)
 		case marked:
 			r.wakeAt(e.DeletableAt.Add(-indexLead))
+		}
+		if leavesIndex {
+			unindex = append(unindex, e.ID)
 		}
 	}
 	tenant := r.tenant.ID
@@ -220,12 +270,14 @@ func (r *dayRun) apply(ctx context.Context, entries []Entry, now time.Time) erro
 		r.found.Unmarked += int64(len(unmark))
 	}
 	if len(mark) > 0 {
-		if err := r.Store.Mark(ctx, tenant, mark, Grace); err != nil {
+		if err := r.mark(ctx, mark); err != nil {
 			return err
 		}
-		r.found.Marked += int64(len(mark))
 	}
 	if len(unindex) > 0 { // before the store removes them
+		if r.isOld() {
+			return errOldLook
+		}
 		if err := r.Index.Remove(ctx, tenant, unindex); err != nil {
 			return err
 		}
@@ -241,9 +293,7 @@ func (r *dayRun) apply(ctx context.Context, entries []Entry, now time.Time) erro
 }
 
 func (r *dayRun) wakeAt(at time.Time) {
-	if r.wake.IsZero() || at.Before(r.wake) {
-		r.wake = at
-	}
+	r.at.Wake = earliest(r.at.Wake, at)
 }
 
 // publish reports what was done, also before a failure.
@@ -260,17 +310,21 @@ func (r *dayRun) publish(ctx context.Context) error {
 }
 
 // outcome says when the day is due again. A touched day is checked again after SettleTime, whatever
-// the clocks say of when it was touched.
+// the clocks say of when it was touched. What came while the day was checked, such as the end of entries, has it
+// checked again at once: the first steps could not know it.
 func (r *dayRun) outcome() activity.Outcome {
-	now := r.Now()
 	if r.stopped {
-		return activity.Outcome{Checks: r.checks, Due: now}
+		return activity.Outcome{Stopped: true, Progress: r.at}
 	}
-	due := earliest(r.wake, r.nextEnd(now))
-	if settled := r.tenant.UpdatedAt.Add(SettleTime); settled.After(now) {
-		due = earliest(due, settled)
+	now := r.Now()
+	began := earliest(r.at.Began, now) // the steps can have clocks that differ
+	due := earliest(r.at.Wake, r.nextEnd(began))
+	for _, look := range []time.Duration{SettleTime, lastLook} {
+		if at := r.tenant.UpdatedAt.Add(look); at.After(began) {
+			due = earliest(due, at)
+		}
 	}
-	due = earliest(due, r.tenant.NextRestoredEnd(r.day, r.day.Add(oneDay), now))
+	due = earliest(due, r.tenant.NextRestoredEnd(r.day, r.day.Add(oneDay), began))
 	if r.checks == 0 {
 		due = earliest(due, now.Add(SettleTime))
 	}
@@ -296,11 +350,11 @@ func (r *dayRun) firstEnd(ages []int) time.Time {
 	return first
 }
 
-// nextEnd returns when all entries of the day leave the stores that are kept for as long as some of
-// them; zero: that has passed for all.
-func (r *dayRun) nextEnd(now time.Time) (next time.Time) {
+// nextEnd returns the next time after a given one at which all entries of the day leave the stores that are kept for
+// as long as some of them; zero: that has passed for all.
+func (r *dayRun) nextEnd(at time.Time) (next time.Time) {
 	for _, days := range r.tenant.Settings.LeaveDays() {
-		if end := r.day.Add(time.Duration(days+1) * oneDay); end.After(now) {
+		if end := r.day.Add(time.Duration(days+1) * oneDay); end.After(at) {
 			next = earliest(next, end)
 		}
 	}

@@ -3,11 +3,13 @@ package retention_test
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,7 +43,21 @@ type world struct {
 	archived  map[audit.EntryID]bool
 	others    map[audit.EntryID]bool // of which the archive has other content
 	cleaned   map[audit.EntryID]bool
-	noArchive error // of looks at the archive
+	noArchive error         // of looks at the archive
+	step      time.Duration // > 0: the time of a check is up after each page, and the next step begins this much later
+	pages     int
+	onPage    func() // nil: nothing
+	// looked and marking, if they are set, are called once: after a worker has looked at settings and holds, and
+	// while it marks.
+	looked, marking func()
+}
+
+// once calls what is set, and not again.
+func once(f *func()) {
+	if do := *f; do != nil {
+		*f = nil
+		do()
+	}
 }
 
 var errKilled = errors.New("killed")
@@ -83,6 +99,11 @@ func (w *world) write() error {
 func (w *world) Tenant(context.Context, audit.TenantID) (audit.Tenant, error) { return w.tenant, nil }
 
 func (w *world) Retained(_ context.Context, _ audit.TenantID, of retention.Selection, limit int) (found []retention.Entry, err error) {
+	w.pages++
+	if w.onPage != nil {
+		w.onPage()
+	}
+	once(&w.looked)
 	ids := slices.SortedFunc(maps.Keys(w.stored), func(a, b audit.EntryID) int { return slices.Compare(a[:], b[:]) })
 	for _, id := range ids {
 		e := *w.stored[id]
@@ -100,6 +121,7 @@ func (w *world) Retained(_ context.Context, _ audit.TenantID, of retention.Selec
 }
 
 func (w *world) Mark(_ context.Context, _ audit.TenantID, ids []audit.EntryID, after time.Duration) error {
+	once(&w.marking)
 	for _, id := range ids {
 		if err := w.write(); err != nil {
 			return err
@@ -194,27 +216,34 @@ func (d *archivedDay) HasEntry(ctx context.Context, e *audit.Entry) (bool, error
 
 func (w *world) task() *retention.Task {
 	return &retention.Task{
-		Store: w, Index: w, Tenants: w, Held: w.held, Now: func() time.Time { return w.now }, RemoveQuarantined: w.removeQuarantined, Archived: w.archive,
+		Store: w, Index: w, Tenants: w, Held: w.held, Clock: func(context.Context) (time.Time, error) { return w.storeNow(), nil }, Now: func() time.Time { return w.now }, RemoveQuarantined: w.removeQuarantined, Archived: w.archive,
 		Publish: func(r retention.Result) error { w.published = append(w.published, r); return nil },
 		Removed: func(context.Context, audit.TenantID) error { w.spaceAsks++; return nil },
 	}
 }
 
-func (w *world) removeQuarantined(ctx context.Context, _ audit.TenantID, begin func(context.Context) (func(*audit.Entry) bool, error)) (removed int, err error) {
-	w.refused = slices.DeleteFunc(w.refused, func(e audit.Entry) bool {
-		goes, beginErr := begin(ctx)
-		if beginErr != nil {
-			err = beginErr
+// removeQuarantined has pages of one item, in the order of their users.
+func (w *world) removeQuarantined(ctx context.Context, _ audit.TenantID, last *string, begin func(context.Context) (func(*audit.Entry) bool, error)) (removed int, err error) {
+	items := slices.SortedFunc(slices.Values(w.refused), func(a, b audit.Entry) int { return strings.Compare(a.UserID, b.UserID) })
+	for i := range items {
+		if items[i].UserID <= *last {
+			continue
 		}
-		if err != nil || goes == nil || !goes(&e) {
-			return false
+		goes, err := begin(ctx)
+		once(&w.looked)
+		if err != nil || goes == nil {
+			return removed, err
 		}
-		if err = w.write(); err == nil {
+		if goes(&items[i]) {
+			if err := w.write(); err != nil {
+				return removed, err
+			}
+			w.refused = slices.DeleteFunc(w.refused, func(e audit.Entry) bool { return e.UserID == items[i].UserID })
 			removed++
 		}
-		return err == nil
-	})
-	return removed, err
+		*last = items[i].UserID
+	}
+	return removed, nil
 }
 
 // check checks the day once.
@@ -222,10 +251,30 @@ func (w *world) check() (activity.Outcome, error) {
 	return w.checkAgain(0)
 }
 
-// checkAgain checks the day after a number of checks since it was touched.
+// checkAgain checks the day after a number of checks since it was touched. An error of a step that stopped has no
+// effect.
 func (w *world) checkAgain(checks int) (activity.Outcome, error) {
-	day := activity.Day{Work: activity.Retain, Tenant: acme, Receipt: activity.Receipt{Day: day}, Checks: checks}
-	return w.task().Check(context.Background(), &w.tenant, day)
+	d := activity.Day{Work: activity.Retain, Tenant: acme, Receipt: activity.Receipt{Day: day}, Checks: checks, Until: w.now.Add(time.Minute)}
+	if w.step > 0 {
+		d.Until = w.now
+	}
+	for range 1000 {
+		found, err := w.task().Check(context.Background(), &w.tenant, d)
+		if !found.Stopped {
+			return found, err
+		}
+		text, err := json.Marshal(found.Progress)
+		if err == nil {
+			d.Progress = activity.Progress{}
+			err = json.Unmarshal(text, &d.Progress)
+		}
+		if err != nil {
+			return found, err
+		}
+		w.now = w.now.Add(w.step)
+		d.Until = w.now
+	}
+	return activity.Outcome{}, errors.New("the check has 1,000 steps, want an end")
 }
 
 // until checks the day, which was touched, whenever it is due, until a time. It fails if the index has
@@ -247,10 +296,13 @@ func (w *world) until(t *testing.T, end time.Time) {
 			w.now = end
 			return
 		}
-		if found.Due.Before(w.now) {
+		if found.Due.Before(w.now) && w.step == 0 {
 			t.Fatalf("due again at %v, want not before %v", found.Due, w.now)
 		}
-		w.now, checks = found.Due.Add(time.Minute), found.Checks
+		if found.Due.After(w.now) {
+			w.now = found.Due
+		}
+		w.now, checks = w.now.Add(time.Minute), found.Checks
 	}
 	t.Fatal("the day was checked 1,000 times, want fewer")
 }
@@ -569,6 +621,21 @@ func TestClocksADayOff(t *testing.T) {
 	}
 }
 
+// TestTheQuarantineGoesByTheSharedClock: that of the worker is a day ahead, and nothing marks what goes.
+func TestTheQuarantineGoesByTheSharedClock(t *testing.T) {
+	w := newWorld(0, audit.Settings{RetentionDays: 30})
+	w.ahead = -oneDay
+	w.refused = []audit.Entry{{UserID: "ann", Timestamp: day.Add(time.Hour)}}
+	w.until(t, day.AddDate(0, 0, 38).Add(time.Minute))
+	if got := len(w.refused); got != 1 {
+		t.Errorf("less than seven days after its end %d entries are in quarantine, want 1", got)
+	}
+	w.until(t, day.AddDate(0, 0, 47))
+	if got := len(w.refused); got != 0 {
+		t.Errorf("later %d entries are in quarantine, want none", got)
+	}
+}
+
 func TestADeletedTenantIsLeftAlone(t *testing.T) {
 	w := newWorld(total, audit.Settings{RetentionDays: 30})
 	w.tenant.Status = audit.TenantDeleting
@@ -593,7 +660,7 @@ func (r *register) DueDays(context.Context, activity.Work, time.Time, int) ([]ac
 	return r.due, nil
 }
 
-func (r *register) Check(context.Context, activity.Day, time.Time) error {
+func (r *register) Claim(context.Context, []activity.Day, time.Time) error {
 	r.due = nil
 	return nil
 }
@@ -611,7 +678,7 @@ func TestAChangeSharesOutAtOnce(t *testing.T) {
 	if err := again.Do(t.Context(), acme, nil); err != nil {
 		t.Fatal(err)
 	}
-	if want := []activity.Work{activity.Retain, activity.Index, activity.Archive}; !slices.Equal(r.touched, want) {
+	if want := []activity.Work{activity.Index, activity.Archive, activity.Retain}; !slices.Equal(r.touched, want) {
 		t.Errorf("touched %v, want %v", r.touched, want)
 	}
 	if shared != 1 {

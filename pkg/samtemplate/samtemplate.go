@@ -287,7 +287,7 @@ const exportsBucket = "ExportsBucket"
 // service could not remove.
 func addExports(resources node) {
 	addBucket(resources, exportsBucket, node{"LifecycleConfiguration": node{"Rules": []node{{
-		"Id": "Expire", "Status": "Enabled", "ExpirationInDays": manifest.ExportBucketDays, "AbortIncompleteMultipartUpload": node{"DaysAfterInitiation": 1},
+		"Id": "Expire", "Status": "Enabled", "ExpirationInDays": manifest.ExportBucketDays, "AbortIncompleteMultipartUpload": node{"DaysAfterInitiation": manifest.UploadDays},
 	}}}})
 }
 
@@ -308,7 +308,7 @@ func addArchive(resources node) {
 	addBucket(resources, archiveBucket, node{
 		"VersioningConfiguration": node{"Status": "Enabled"},
 		"LifecycleConfiguration": node{"Rules": []node{{
-			"Id": "Expire", "Status": "Enabled", "NoncurrentVersionExpiration": node{"NoncurrentDays": 30}, "AbortIncompleteMultipartUpload": node{"DaysAfterInitiation": 1},
+			"Id": "Expire", "Status": "Enabled", "NoncurrentVersionExpiration": node{"NoncurrentDays": 30}, "AbortIncompleteMultipartUpload": node{"DaysAfterInitiation": manifest.UploadDays},
 		}}},
 	})
 }

@@ -132,9 +132,9 @@ func TestTemplateHasEveryFunctionAndQueue(t *testing.T) {
 }
 
 // TestTheBucketKeepsExportsLongerThanTheService: S3 counts from the beginning of an upload, which can
-// take a day and, because rules run at midnight, nearly another one.
+// take manifest.UploadDays and, because rules run at midnight, nearly another day.
 func TestTheBucketKeepsExportsLongerThanTheService(t *testing.T) {
-	if got, want := manifest.ExportBucketDays*24*time.Hour, export.FileAge+48*time.Hour; got != want {
+	if got, want := manifest.ExportBucketDays*24*time.Hour, export.FileAge+(manifest.UploadDays+1)*24*time.Hour; got != want {
 		t.Errorf("the bucket keeps exports for %s, want %s", got, want)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/panics"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/trace"
@@ -33,7 +34,9 @@ type Indexer struct {
 	Tenants    Tenants
 	// Keys tell whose values were erased while a message was under way.
 	Keys protect.Destruction
-	Now  func() time.Time
+	// Clock decides when the time of a restored entry is over: nothing puts it back.
+	Clock jobs.Clock
+	Now   func() time.Time
 	// Searchable gets, for each message that is indexed, how long ago the service received the
 	// first of its entries; nil: nothing measures it.
 	Searchable func(ctx context.Context, delays []time.Duration)
@@ -49,9 +52,19 @@ const maxFirstDelay = 14 * 24 * time.Hour
 // from the index some days later, and it must not come back then.
 const maxIndexedAfterEnd = 2 * oneDay
 
-// leavesIndex reports whether retention may have removed the entry from the index.
-func leavesIndex(s *audit.Settings, e *audit.Entry, now time.Time) bool {
-	return e.RestoreEnded(now) || s.LeavesStores(e, now.Add(-maxIndexedAfterEnd))
+// leavesIndex returns what reports of some entries whether retention may have removed them from the index. now is the
+// time of this process. The shared clock is asked if one of them was restored: retention goes by it, too.
+func leavesIndex(ctx context.Context, clock jobs.Clock, now time.Time, s *audit.Settings, entries []audit.Entry) (func(*audit.Entry) bool, error) {
+	shared := now
+	if slices.ContainsFunc(entries, func(e audit.Entry) bool { return !e.RestoredUntil.IsZero() }) {
+		var err error
+		if shared, err = clock.Now(ctx, func() time.Time { return now }); err != nil {
+			return nil, fmt.Errorf("ask for the time by which restored entries end: %w", err)
+		}
+	}
+	return func(e *audit.Entry) bool {
+		return e.RestoreEnded(shared) || s.LeavesStores(e, now.Add(-maxIndexedAfterEnd))
+	}, nil
 }
 
 // IndexMessages handles the messages of a batch and returns one error, or nil, for each.
@@ -77,7 +90,10 @@ func (x *Indexer) IndexMessages(ctx context.Context, bodies []string) []error {
 					outcomes[m.Index] = nil // dropped
 				}
 			default:
-				x.dropExpired(&records[i], messages)
+				if err := x.dropExpired(ctx, &records[i], messages); err != nil {
+					setOutcomes(outcomes, messages, fmt.Errorf("index %s: %w", tenant, err))
+					continue
+				}
 				groups, puts = append(groups, messages), append(puts, Batch{Tenant: tenant, Entries: envelope.Entries(messages)})
 			}
 		}
@@ -170,12 +186,16 @@ func (x *Indexer) put(ctx context.Context, batches []Batch) []error {
 }
 
 // dropExpired removes the entries that have left the index from messages of the tenant.
-func (x *Indexer) dropExpired(tenant *audit.Tenant, messages []envelope.Message) {
-	now := x.Now()
+func (x *Indexer) dropExpired(ctx context.Context, tenant *audit.Tenant, messages []envelope.Message) error {
+	leaves, err := leavesIndex(ctx, x.Clock, x.Now(), &tenant.Settings, envelope.Entries(messages))
+	if err != nil {
+		return err
+	}
 	for i := range messages {
 		c := &messages[i].Contents
-		c.Entries = slices.DeleteFunc(c.Entries, func(e audit.Entry) bool { return leavesIndex(&tenant.Settings, &e, now) })
+		c.Entries = slices.DeleteFunc(c.Entries, func(e audit.Entry) bool { return leaves(&e) })
 	}
+	return nil
 }
 
 // prepare returns the groups' tenants and whether they are deleted, and removes the tokens of erased

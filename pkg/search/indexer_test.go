@@ -217,3 +217,52 @@ func receivedMessage(t *testing.T, tenant audit.TenantID, now time.Time, ago []t
 	}
 	return bodies[0]
 }
+
+// TestWhatWasJustRestoredIsIndexed: by the clock that all processes share. That of this one is a day off.
+func TestWhatWasJustRestoredIsIndexed(t *testing.T) {
+	shared := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	entry := func(n byte, until time.Time) audit.Entry {
+		return audit.Entry{
+			ID: audit.NewEntryID(shared.AddDate(-1, 0, 0), [10]byte{n}), Tenant: "acme", UserID: "u", Action: "A", ResourceType: "r",
+			Timestamp: shared.AddDate(-1, 0, 0), RestoredUntil: until,
+		}
+	}
+	entries := []audit.Entry{entry(1, shared.Add(time.Millisecond)), entry(2, shared), entry(3, time.Time{})}
+	for name, c := range map[string]struct {
+		ahead time.Duration
+		clock error
+		want  []audit.EntryID
+	}{
+		"right":          {0, nil, []audit.EntryID{entries[0].ID, entries[2].ID}},
+		"a day ahead":    {24 * time.Hour, nil, []audit.EntryID{entries[0].ID, entries[2].ID}},
+		"a day behind":   {-24 * time.Hour, nil, []audit.EntryID{entries[0].ID, entries[2].ID}},
+		"nobody can say": {0, &audit.UnavailableError{Err: errors.New("down")}, nil},
+	} {
+		bodies, err := envelope.Pack("acme", entries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		index := &batchIndex{}
+		x := &search.Indexer{
+			Index: index, Tenants: existing{}, Now: func() time.Time { return shared.Add(c.ahead) },
+			Clock: func(context.Context) (time.Time, error) { return shared, c.clock },
+		}
+		if err := x.IndexMessages(t.Context(), bodies)[0]; !errors.Is(err, c.clock) {
+			t.Errorf("%s: got error %v, want %v", name, err, c.clock)
+		}
+		var got []audit.EntryID
+		for _, batches := range index.calls {
+			got = append(got, audit.IDsOf(batches[0].Entries)...)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: indexed %v, want %v", name, got, c.want)
+		}
+	}
+	x := &search.Indexer{Index: &batchIndex{}, Tenants: existing{}, Now: time.Now, Clock: func(context.Context) (time.Time, error) {
+		t.Error("the shared clock was asked, want it asked for restored entries alone")
+		return time.Time{}, nil
+	}}
+	if err := x.IndexMessages(t.Context(), []string{messageOf(t, "acme")})[0]; err != nil {
+		t.Error(err)
+	}
+}

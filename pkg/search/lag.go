@@ -4,15 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
 // Rejected tells which entries the index will never have, because they are in quarantine.
 type Rejected interface {
-	// Contains reports whether an entry is in quarantine after a step.
-	Contains(ctx context.Context, tenant audit.TenantID, step string, e *audit.Entry) (bool, error)
+	// Contains reports for each of the entries whether it is in quarantine after a step.
+	Contains(ctx context.Context, tenant audit.TenantID, step string, entries []audit.Entry) ([]bool, error)
 }
 
 // Lag tells whether the index has what the system of record has.
@@ -21,6 +23,7 @@ type Lag struct {
 	Index    IDLister
 	Reader   EntryReader
 	Rejected Rejected
+	Clock    jobs.Clock // see Indexer
 	Now      func() time.Time
 }
 
@@ -64,7 +67,7 @@ func (l *Lag) Behind(ctx context.Context, tenant *audit.Tenant, received, from, 
 		if end.After(to) {
 			end = to
 		}
-		switch err := c.all(ctx, begin, end); {
+		switch _, err := c.all(ctx, begin, end, audit.EntryID{}); {
 		case errors.Is(err, errBehind):
 			return begin, nil
 		case err != nil:
@@ -81,17 +84,20 @@ func (l *Lag) Behind(ctx context.Context, tenant *audit.Tenant, received, from, 
 
 // check returns errBehind if the index will have one of the entries.
 func (l *Lag) check(ctx context.Context, tenant *audit.Tenant, received time.Time, entries []audit.Entry) error {
-	for i := range entries {
-		if !entries[i].ReceivedAt.Before(received) || leavesIndex(&tenant.Settings, &entries[i], l.Now()) {
-			continue
-		}
-		rejected, err := l.Rejected.Contains(ctx, tenant.ID, audit.StepIndex, &entries[i])
-		if err != nil {
-			return err
-		}
-		if !rejected {
-			return errBehind
-		}
+	leaves, err := leavesIndex(ctx, l.Clock, l.Now(), &tenant.Settings, entries)
+	if err != nil {
+		return err
+	}
+	entries = slices.DeleteFunc(entries, func(e audit.Entry) bool { return !e.ReceivedAt.Before(received) || leaves(&e) })
+	if len(entries) == 0 {
+		return nil
+	}
+	rejected, err := l.Rejected.Contains(ctx, tenant.ID, audit.StepIndex, entries)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(rejected, false) {
+		return errBehind
 	}
 	return nil
 }

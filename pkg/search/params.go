@@ -91,8 +91,16 @@ func isParam(name string, names []string) bool {
 	if slices.Contains(listParams, name) || slices.Contains(names, name) {
 		return true
 	}
-	_, err := parseField(name)
+	_, err := filterParam(name)
 	return err == nil
+}
+
+// filterParam returns the field of a parameter. A path must not be empty: clients leave it out by mistake.
+func filterParam(name string) (audit.Field, error) {
+	if name == metadataPrefix {
+		return "", errUnknownField
+	}
+	return parseField(name)
 }
 
 func errTooManyValues(pointer string) error {
@@ -105,7 +113,7 @@ func (p *params) filter() audit.Filter {
 	var conditions []audit.Expr
 	count := 0
 	for _, name := range slices.Sorted(maps.Keys(p.values)) {
-		field, err := parseField(name)
+		field, err := filterParam(name)
 		if err != nil {
 			continue
 		}
@@ -225,8 +233,12 @@ func (p *params) timeZone(load func(name string) (*time.Location, error)) *time.
 func (p *params) stats() audit.StatsRequest {
 	request := audit.StatsRequest{Top: p.number(ParamTop, audit.DefaultTop, audit.MaxTop), Distinct: true, Zone: p.zone}
 	for _, list := range p.values[ParamGroupBy] {
-		for name := range strings.SplitSeq(list, ",") {
-			field, err := parseField(name)
+		fields, err := audit.SplitFields(list)
+		if err != nil {
+			p.fault(ParamGroupBy, "invalid_field", err.Error())
+		}
+		for _, name := range fields {
+			field, err := parseField(string(name))
 			switch {
 			case err != nil:
 				p.fault(ParamGroupBy, "unknown_field", err.Error())

@@ -198,8 +198,8 @@ func (p *parser) primary(depth int) (audit.Expr, error) {
 		return p.parentheses(depth, p.values)
 	case tokenSymbols:
 		if p.values != nil && t.joined && strings.ContainsAny(t.operator, "<>=") {
-			return nil, invalidQuery("has an operator among the values of %s at byte %d; write %[1]s%[3]sVALUE outside of the parentheses, or put the value into quotes",
-				audit.BoundedName(p.values.field), t.offset+1, t.operator)
+			return nil, invalidQuery("has an operator among the values of %s at byte %d; write %[3]s%[4]sVALUE outside of the parentheses, or put the value into quotes",
+				audit.BoundedName(p.values.field), t.offset+1, spelled(p.values.field), t.operator)
 		}
 		p.tokens = p.tokens[1:]
 		return nil, nil
@@ -250,7 +250,7 @@ func (p *parser) valueTerm(t token) (audit.Expr, error) {
 // parseField reads the name of a field that filters can use.
 func parseField(name string) (audit.Field, error) {
 	field := audit.Field(name)
-	if path, ok := field.MetadataPath(); ok && path != "" {
+	if _, ok := field.MetadataPath(); ok {
 		return field, nil
 	}
 	for _, known := range audit.FilterFields() {

@@ -114,6 +114,10 @@ func TestParseQuery(t *testing.T) {
 		`user_id:"NORTH\\iris"`:     equals(audit.FieldUserID, `NORTH\iris`),
 		`"D:\pay\june.xlsx"`:        words("d", "pay", "june", "xlsx"),
 		`user_id:"x\\" a`:           audit.And{equals(audit.FieldUserID, `x\`), words("a")},
+		`metadata."":x`:             equals("metadata.", "x"),
+		`metadata.a."":x`:           equals("metadata.a.", "x"),
+		`"metadata.": x`:            audit.And{words("metadata"), words("x")},
+		`metadata. x`:               audit.And{words("metadata"), words("x")},
 		`metadata."a:b c":"d e"`:    equals("metadata.a:b c", "d e"),
 		`metadata.x."a:b".c:d`:      equals("metadata.x.a:b.c", "d"),
 		`"metadata.a:b":d`:          equals("metadata.a:b", "d"),
@@ -162,6 +166,9 @@ func TestParseQuery(t *testing.T) {
 		`has:session_id`:          audit.Has{Field: audit.FieldSessionID},
 		`has:metadata.aws:x`:      audit.Has{Field: "metadata.aws:x"},
 		`has:metadata."a b"`:      audit.Has{Field: "metadata.a b"},
+		`has:metadata.""`:         audit.Has{Field: "metadata."},
+		`metadata."">=0`:          audit.Number{Field: "metadata.", From: decimal.KeyOf("0")},
+		`metadata.".b":x*`:        audit.Prefix{Field: "metadata..b", Value: "x"},
 		`has:"metadata.a b"`:      audit.Has{Field: "metadata.a b"},
 
 		// Comparisons, addresses.
@@ -197,7 +204,7 @@ func TestParseQuery(t *testing.T) {
 func TestParseQueryRefuses(t *testing.T) {
 	for _, text := range []string{
 		`(`, `)`, `a)`, `(a`, `()`, `"open`, `a OR`, `OR a`, `AND a`, `-`, `NOT`, `action:`, `action: x`, `color:red`, `metadata.:x`,
-		`metadata.a:x*y`, `user_id:a**`, `action:(`, `action:()`, `action:(a`, `action:(user_id:b)`, `action:(a OR)`, `action>(a)`, `has:color`, `has:`, `has:(a)`, `has>a`,
+		`metadata.a:x*y`, `user_id:a**`, `action:(`, `action:()`, `action:(a`, `action:(user_id:b)`, `action:(a OR)`, `action>(a)`, `has:color`, `has:`, `has:(a)`, `has>a`, `metadata.>1`, `metadata.=""`, `has:metadata.`, `has:"metadata."`, `metadata."".b:x`, `has:metadata."".b`,
 		`metadata."a`, `metadata.a>x`, `metadata.a>1e500`, `ip_address:10.0.0.0/33`, `ip_address:"::ffff:0.0.0.0/95"`, `received_at:x`, `🚀`, `🚀 OR -!`, `user_id:` + strings.Repeat("x", audit.MaxPrefix+1) + "*",
 		`timestamp:2026-01-31*`, `timestamp:2026-02-30`, `metadata.n:(-5)`, `metadata.n:(1 OR --5.0)`,
 		`severity:LOUD`, `action>DELETE`, `timestamp:yesterday`, `ip_address:x`, `!!!`, `*`, "\xff",
@@ -220,6 +227,8 @@ func TestParseQueryNamesThePlace(t *testing.T) {
 		`paid user_id:a*b`:     "byte 6",
 		`paid color:red`:       "byte 6",
 		`paid metadata.a>x`:    "byte 6",
+		`paid metadata.:x`:     `lacks a path after metadata. at byte 6; an empty name is written metadata.""`,
+		`paid has:metadata.`:   `lacks a path after metadata. at byte 10`,
 		`paid metadata.a:(-5)`: "byte 18; put a negative number into quotes",
 	} {
 		_, err := search.ParseQuery(text)
@@ -236,7 +245,13 @@ func TestParseQueryGivesTheRightSpelling(t *testing.T) {
 		`user_id = act`:                    "byte 9; write user_id=VALUE",
 		`user_id :act`:                     "byte 9; write user_id:VALUE",
 		`paid (metadata.amount  <-100)`:    "byte 24; write metadata.amount<VALUE",
-		`metadata."a b" > 1`:               "write metadata.a b>VALUE",
+		`metadata."a b" > 1`:               `write metadata."a b">VALUE`,
+		`metadata."a b"!=1`:                `write -metadata."a b":VALUE`,
+		`metadata."" = 1`:                  `write metadata.""=VALUE`,
+		`metadata."a\"b\\"==1`:             `write metadata."a\"b\\"=VALUE`,
+		`metadata.a\b==1`:                  `write metadata.a\b=VALUE`,
+		`metadata."(a".b:1..2`:             `write metadata."(a.b">=1 metadata."(a.b"<=2`,
+		`metadata."a:b":(>=100)`:           `write metadata."a:b">=VALUE outside of the parentheses`,
 		`has :session_id`:                  "write has:VALUE",
 		`timestamp <`:                      "write timestamp<VALUE",
 		`metadata.amount!=100`:             "has !=, which is no operator, at byte 16; write -metadata.amount:VALUE",
@@ -272,6 +287,28 @@ func TestParseQueryGivesTheRightSpelling(t *testing.T) {
 		}
 		if got := wantFault(t, text, err, "?q").Detail; !strings.Contains(got, want) {
 			t.Errorf("%s: got detail %q, want it to contain %q", text, got, want)
+		}
+	}
+}
+
+// TestTheRightSpellingIsThatOfTheField: what an error says to write names the field that was meant.
+func TestTheRightSpellingIsThatOfTheField(t *testing.T) {
+	for _, path := range []string{"a", "a.b", "a b", "a:b", "a<b", `a"b`, `a\`, `a\b`, "a(b)", "a!", "", "-a", "é.ü", "a\tb", "a=b.c d", `"`, "*"} {
+		text := `metadata."` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(path) + `"==1`
+		_, err := search.ParseQuery(text)
+		_, hint, _ := strings.Cut(wantFault(t, text, err, "?q").Detail, "; write ")
+		hint, _, _ = strings.Cut(hint, "VALUE")
+		got, err := search.ParseQuery(hint + "1")
+		if err != nil {
+			t.Errorf("%s: the spelling %s1 is refused: %v", text, hint, err)
+			continue
+		}
+		want, err := search.ParseQuery(strings.Replace(text, "==", "=", 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: the spelling %s1 is of another field (-want +got):\n%s", text, hint, diff)
 		}
 	}
 }

@@ -122,8 +122,8 @@ func (s *scanner) checkNoField(operator string) error {
 		return nil
 	}
 	name := audit.BoundedName(last.value)
-	return invalidQuery("has white space before the operator of %[1]s at byte %[2]d; write %[1]s%[3]sVALUE, or put the word %[1]s into quotes",
-		name, s.at+1, operator)
+	return invalidQuery("has white space before the operator of %[1]s at byte %[2]d; write %[3]s%[4]sVALUE, or put the word %[1]s into quotes",
+		name, s.at+1, spelled(last.value), operator)
 }
 
 // isBare reports whether a word or a value without quotes can contain the character.
@@ -142,15 +142,19 @@ func (s *scanner) bare(stop string) string {
 // term reads a word, a phrase, a keyword, or a field with its value.
 func (s *scanner) term() error {
 	t := token{offset: s.at}
-	name, quoted, err := s.name(":=<>")
+	name, quoted, err := s.name(nameEnds)
 	if err != nil {
 		return err
 	}
 	if err := s.checkNotEqual(name); err != nil {
 		return err
 	}
+	isPath := name != metadataPrefix || hasEmptyName(s.text[t.offset:s.at])
 	if operator := s.operator(); operator != "" {
-		if known := isTermField(name); known || !quoted && s.valueFollows() {
+		if known := isTermField(name) && isPath; known || !quoted && s.valueFollows() {
+			if err := checkPath(s.text[t.offset:s.at-len(operator)], name, t.offset); err != nil {
+				return err
+			}
 			t.field, t.operator = name, operator
 			return s.value(t)
 		}
@@ -179,7 +183,7 @@ func (s *scanner) checkNotEqual(name string) error {
 	if !isTermField(field) {
 		return nil
 	}
-	return invalidQuery("has !=, which is no operator, at byte %d; write -%s:VALUE", s.at, audit.BoundedName(field))
+	return invalidQuery("has !=, which is no operator, at byte %d; write -%s:VALUE", s.at, spelled(field))
 }
 
 // afterQuote notes what follows a closing quote directly.
@@ -211,6 +215,22 @@ func (s *scanner) name(stop string) (name string, quoted bool, err error) {
 	return name, false, nil
 }
 
+// nameEnds has the characters that end the name of a field, beside those that are not bare.
+const nameEnds = ":=<>"
+
+var quotedEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
+// spelled returns the name of a field as a query has it: in quotes, where it needs them. A long name is shortened.
+func spelled(field string) string {
+	name := audit.BoundedName(field)
+	path, ofMetadata := strings.CutPrefix(name, metadataPrefix)
+	needsQuotes := path == "" || strings.HasSuffix(path, "!") || strings.ContainsFunc(path, func(r rune) bool { return !isBare(r) || strings.ContainsRune(nameEnds, r) })
+	if !ofMetadata || !needsQuotes {
+		return name
+	}
+	return metadataPrefix + `"` + quotedEscapes.Replace(path) + `"`
+}
+
 // metadataPrefix begins the names of fields in the metadata.
 var metadataPrefix = string(audit.MetadataField(""))
 
@@ -236,6 +256,7 @@ func (s *scanner) value(t token) error {
 	if err := s.checkSpelling(t); err != nil {
 		return err
 	}
+	from := s.at
 	switch {
 	case isEquality(t.operator) && t.field != fieldHas && strings.HasPrefix(s.rest(), "("):
 		t.open = true
@@ -257,7 +278,27 @@ func (s *scanner) value(t token) error {
 	default:
 		t.value = s.bare("")
 	}
+	if t.field == fieldHas {
+		if err := checkPath(s.text[from:s.at], t.value, from); err != nil {
+			return err
+		}
+	}
 	s.tokens = append(s.tokens, t)
+	return nil
+}
+
+// hasEmptyName reports whether a field, as it is written, begins with metadata. and an empty name.
+func hasEmptyName(written string) bool { return strings.HasPrefix(written, metadataPrefix+`""`) }
+
+// checkPath refuses a field in the metadata without a path, and one below an empty name: paths of entries
+// leave that name out.
+func checkPath(written, name string, offset int) error {
+	switch {
+	case name == metadataPrefix && !hasEmptyName(written):
+		return invalidQuery(`lacks a path after metadata. at byte %d; an empty name is written metadata.""`, offset+1)
+	case hasEmptyName(written) && strings.HasPrefix(name, metadataPrefix+"."):
+		return invalidQuery("has a path below an empty name at byte %d; leave the empty name out, as the paths of entries do", offset+1)
+	}
 	return nil
 }
 
@@ -285,7 +326,7 @@ func (s *scanner) checkSpelling(t token) error {
 			operator += "="
 		}
 		return invalidQuery("has two operators for %s at byte %d; write %s, or put a value with = < > into quotes",
-			audit.BoundedName(t.field), s.at+1, audit.BoundedName(t.field)+operator+"VALUE")
+			audit.BoundedName(t.field), s.at+1, spelled(t.field)+operator+"VALUE")
 	}
 	return nil
 }
@@ -295,22 +336,12 @@ func isComparable(field string) bool {
 	return slices.Contains([]string{string(audit.FieldSeverity), fieldTimestamp, fieldReceivedAt}, field) || strings.HasPrefix(field, metadataPrefix)
 }
 
-// quote reads a text in quotes. In it, a backslash before a quote or a backslash stands for that
-// character. Before any other character it is itself.
+// quote reads a text in quotes.
 func (s *scanner) quote() (string, error) {
-	start := s.at
-	var value strings.Builder
-	for s.at++; s.at < len(s.text); s.at++ {
-		c := s.text[s.at]
-		if c == '"' {
-			s.at++
-			return value.String(), nil
-		}
-		if c == '\\' && s.at+1 < len(s.text) && (s.text[s.at+1] == '"' || s.text[s.at+1] == '\\') {
-			s.at++
-			c = s.text[s.at]
-		}
-		value.WriteByte(c)
+	value, rest, ok := audit.CutQuoted(s.rest())
+	if !ok {
+		return "", invalidQuery("has a quote that is not closed at byte %d", s.at+1)
 	}
-	return "", invalidQuery("has a quote that is not closed at byte %d", start+1)
+	s.at = len(s.text) - len(rest)
+	return value, nil
 }

@@ -93,16 +93,16 @@ func checkRange(t token) error {
 
 // invalidRange returns the error of a range of a field, with the right spelling.
 func invalidRange(t token, from, to string) error {
-	name := audit.BoundedName(t.field)
+	name, spelled := audit.BoundedName(t.field), spelled(t.field)
 	if !isComparable(t.field) {
 		return invalidQuery("has a range of %s at byte %d, which has none; put the value into quotes", name, t.offset+1)
 	}
 	var parts []string
 	if from != "*" {
-		parts = append(parts, name+">="+audit.BoundedName(from))
+		parts = append(parts, spelled+">="+audit.BoundedName(from))
 	}
 	if to != "*" {
-		parts = append(parts, name+"<="+audit.BoundedName(to))
+		parts = append(parts, spelled+"<="+audit.BoundedName(to))
 	}
 	return invalidQuery("has a range of %s at byte %d; write %s, or put the value into quotes", name, t.offset+1, strings.Join(parts, " "))
 }

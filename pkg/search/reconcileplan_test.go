@@ -81,7 +81,7 @@ func (w *world) publish(r search.Reconciliation) error {
 type register struct {
 	mu   sync.Mutex
 	days []registered
-	err  error // of Check
+	err  error // of Check and Claim
 }
 
 type registered struct {
@@ -114,15 +114,31 @@ func (r *register) DueDays(_ context.Context, _ activity.Work, at time.Time, lim
 	return due, nil
 }
 
-func (r *register) DueAt(_ context.Context, day activity.Day) (time.Time, error) {
+func (r *register) Claim(ctx context.Context, days []activity.Day, until time.Time) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err != nil || ctx.Err() != nil {
+		return errors.Join(r.err, ctx.Err())
+	}
+	for _, day := range days {
+		for i := range r.days {
+			if d := &r.days[i]; d.Tenant == day.Tenant && d.Receipt.Day.Equal(day.Day) && !d.due.IsZero() && d.due.Before(until) && d.Claimed.Equal(day.Claimed) {
+				d.due, d.Claimed = until, until
+			}
+		}
+	}
+	return nil
+}
+
+func (r *register) DueAt(_ context.Context, day activity.Day) (due, claimed time.Time, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, d := range r.days {
 		if d.Tenant == day.Tenant && d.Receipt.Day.Equal(day.Day) {
-			return d.due, nil
+			return d.due, d.Claimed, nil
 		}
 	}
-	return time.Time{}, nil
+	return time.Time{}, time.Time{}, nil
 }
 
 func (r *register) Check(ctx context.Context, day activity.Day, due time.Time) error {
@@ -132,8 +148,8 @@ func (r *register) Check(ctx context.Context, day activity.Day, due time.Time) e
 		return errors.Join(r.err, ctx.Err())
 	}
 	for i := range r.days {
-		if d := &r.days[i]; d.Tenant == day.Tenant && d.Receipt.Day.Equal(day.Day) && d.Touches == day.Touches {
-			d.Checks, d.due = day.Checks, due
+		if d := &r.days[i]; d.Tenant == day.Tenant && d.Receipt.Day.Equal(day.Day) && d.Touches == day.Touches && d.Claimed.Equal(day.Claimed) {
+			d.Checks, d.due, d.Claimed = day.Checks, due, time.Time{}
 		}
 	}
 	return nil
@@ -167,9 +183,11 @@ type sharedDays struct {
 func (w *world) reconcileRun() *reconcileRun {
 	log, clock := slog.New(slog.NewJSONHandler(&w.log, nil)), func() time.Time { return w.clock }
 	r := &reconcileRun{reconcile: search.ReconcileTask{Reconciler: &search.Reconciler{Store: w, Index: w, Grace: grace, Now: clock}, Publish: w.publish}}
-	r.task = activity.Task{Work: activity.Index, Register: &w.register, Tenants: w, Check: r.reconcile.Check, Log: log}
+	r.task = activity.Task{Work: activity.Index, Register: &w.register, Tenants: w, Check: r.reconcile.Check, SliceTime: time.Minute, Now: clock, Log: log}
 	r.plan = activity.Plan{Work: activity.Index, Register: &w.register, Now: clock, Log: log, Share: func(_ context.Context, tenant audit.TenantID, days []activity.DueDay) error {
 		input, err := json.Marshal(days)
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		r.tasks = append(r.tasks, sharedDays{tenant, input})
 		return err
 	}}
@@ -353,6 +371,7 @@ func TestReconcileTaskWhoseTimeIsUp(t *testing.T) {
 		var days []activity.DueDay
 		for ago := range 8 {
 			w.register.add("a", ago, now)
+			w.register.days[ago].Claimed = now
 			days = append(days, activity.DueDay{Day: now.Truncate(24*time.Hour).AddDate(0, 0, -ago), Touches: 1, Due: now})
 		}
 		var counts atomic.Int64

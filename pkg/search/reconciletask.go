@@ -30,14 +30,17 @@ const (
 	maxRecheck   = 360 * oneDay
 )
 
-// Check compares one day. It is the Check of an activity.Task.
+// Check compares one day, one with many entries in several steps. It is the Check of an activity.Task.
 func (s *ReconcileTask) Check(ctx context.Context, tenant *audit.Tenant, day activity.Day) (activity.Outcome, error) {
 	at := s.Reconciler.Now()
 	if day.Day.Add(oneDay).Before(tenant.VisibleFrom(at)) {
 		// Nobody reads the day any more, unless the settings change.
 		return activity.Outcome{Checks: day.Checks, Due: at.Add(maxRecheck)}, nil
 	}
-	found, err := s.Reconciler.Reconcile(ctx, tenant, day.Day)
+	found, rest, err := s.Reconciler.Reconcile(ctx, tenant, day)
+	if err == nil && rest != (activity.Progress{}) {
+		return activity.Outcome{Stopped: true, Progress: rest}, nil
+	}
 	if err == nil {
 		err = s.Publish(found)
 	}
@@ -45,7 +48,9 @@ func (s *ReconcileTask) Check(ctx context.Context, tenant *audit.Tenant, day act
 		return activity.Outcome{}, err
 	}
 	checks := day.Checks + 1
-	if found.Pending > 0 || found.Repaired > 0 {
+	// Whether what the index refused is still in quarantine is looked at again: exports wait for an entry whose retry
+	// was killed before it had sent it.
+	if found.Pending > 0 || found.Repaired > 0 || found.Extra > 0 || found.Refused > 0 {
 		checks = 0
 	}
 	return activity.Outcome{Checks: checks, Due: s.Reconciler.Now().Add(s.nextCheck(checks))}, nil

@@ -152,6 +152,10 @@ func TestFaultyParameters(t *testing.T) {
 		_, err := newService(&index{}).Find(t.Context(), acmeTenant, access.Scope{}, params)
 		wantFault(t, "find", err, name)
 	}
+	for _, groupBy := range []string{"color", "metadata.", `metadata."a`, `metadata.a,metadata."a"`, `"a,b"`} {
+		_, err := newService(&index{}).Stats(t.Context(), acmeTenant, access.Scope{}, url.Values{"group_by": {groupBy}})
+		wantFault(t, "stats by "+groupBy, err, "?group_by")
+	}
 	for name, params := range map[string]url.Values{
 		"?group_by": {"group_by": {"action,action"}}, "?interval": {"interval": {"5y"}}, "?top": {"top": {"0"}}, "?sort": {"sort": {"-timestamp"}},
 	} {

@@ -174,7 +174,7 @@ func (r *Reader) Wait(ctx context.Context, job *jobs.Job, tenant *audit.Tenant, 
 		return settle, nil
 	}
 	from, to := selection.Range()
-	if end := job.CreatedAt.Add(audit.MaxFutureTimestamp + audit.MaxClockError); to.IsZero() || to.After(end) {
+	if end := job.CreatedAt.Add(audit.MaxLead); to.IsZero() || to.After(end) {
 		to = end
 	}
 	if from.After(at.Indexed) {

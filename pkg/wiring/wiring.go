@@ -49,15 +49,21 @@ import (
 
 // Entries is the system of record.
 type Entries interface {
-	jobs.Counter
 	ingest.Store
 	search.Reader
 	search.IDLister
 	arrival.Reader
 	retention.Store
+	cleanup.Marker
 	restore.Keeper
 	erasure.Entries
-	jobs.Purger
+	jobs.CountedPurger
+}
+
+// Lists reads lists from the system of record. It can be behind where that does no harm.
+type Lists interface {
+	search.Finder
+	arrival.Reader
 }
 
 // Index is the search index.
@@ -66,25 +72,25 @@ type Index interface {
 	search.IndexWriter
 	search.IDLister
 	retention.Index
-	jobs.Purger
+	jobs.CountedPurger
 }
 
 // Quarantine keeps entries that a step had to refuse.
 type Quarantine interface {
 	quarantine.Store
-	jobs.Purger
+	jobs.CountedPurger
 }
 
 // Keys keeps API keys.
 type Keys interface {
 	tenants.KeyStore
-	jobs.Purger
+	jobs.CountedPurger
 }
 
 // TenantKeys keeps the wrapped keys of tenants.
 type TenantKeys interface {
 	protect.KeyStore
-	jobs.Purger
+	jobs.CountedPurger
 }
 
 // ExportFiles are the files of exports.
@@ -92,13 +98,13 @@ type ExportFiles interface {
 	export.Files
 	export.RevealedFiles
 	export.Presigner
-	jobs.Purger
+	jobs.CountedPurger
 }
 
 // ArchiveFiles are the files of the archive.
 type ArchiveFiles interface {
 	archive.Blobs
-	jobs.Purger
+	jobs.CountedPurger
 }
 
 // DefaultGrace is longer than indexing takes on a busy day.
@@ -107,37 +113,38 @@ const DefaultGrace = time.Hour
 // Streams are the states of the live streams.
 type Streams interface {
 	stream.Streams
-	jobs.Purger
+	jobs.CountedPurger
 }
 
 // Arrivals are the arrival logs.
 type Arrivals interface {
 	arrival.Log
-	jobs.Purger
+	jobs.CountedPurger
 }
 
 // Quotas has the accounts of the tenants' quotas.
 type Quotas interface {
 	quota.Leases
-	jobs.Purger
+	jobs.CountedPurger
 }
 
 // Attempts says which refused attempts are recorded.
 type Attempts interface {
 	attempts.Claims
-	jobs.Purger
+	jobs.CountedPurger
 }
 
 // Activity is the register of active days.
 type Activity interface {
 	activity.Register
-	jobs.Purger
+	cleanup.DayRegister
+	jobs.CountedPurger
 }
 
 // Connections are the records of the live streams' connections.
 type Connections interface {
 	stream.Connections
-	jobs.Purger
+	jobs.CountedPurger
 }
 
 // Partitions are the collections with entries of a month or a year.
@@ -164,7 +171,7 @@ type Queue interface {
 // Holds are the legal holds.
 type Holds interface {
 	hold.Store
-	jobs.Purger
+	jobs.CountedPurger
 }
 
 // Stores are the adapters of one process.
@@ -174,11 +181,12 @@ type Stores struct {
 	// PlaceIndex returns Index with each tenant's entries where its placements say; nil: the
 	// engine has one place for all.
 	PlaceIndex func(placements func(ctx context.Context, tenant audit.TenantID) ([]audit.Placement, error)) Index
-	// PlaceEntries returns Entries and Degraded with each tenant's entries where its isolation
+	// PlaceEntries returns Entries and Lists with each tenant's entries where its isolation
 	// says; nil: the engine has one place for all.
-	PlaceEntries func(isolation func(ctx context.Context, tenant audit.TenantID) (audit.Isolation, error)) (Entries, search.Finder)
-	// Degraded answers lists while Index is unavailable. If it is nil, such lists fail.
-	Degraded search.Finder
+	PlaceEntries func(isolation func(ctx context.Context, tenant audit.TenantID) (audit.Isolation, error)) (Entries, Lists)
+	// Lists answers lists while Index is unavailable, and reads what has places. If it is nil, such lists fail, and
+	// Entries reads.
+	Lists Lists
 	// Sizes measures the index; nil if it has one place for all tenants.
 	Sizes tenants.IndexSizes
 	// Placing decides where Index has the entries of tenants.
@@ -199,9 +207,9 @@ type Stores struct {
 	Limits quota.Limits
 	// LocalMessages are the messages in a file, but for those of jobs; nil if the queues are
 	// elsewhere.
-	LocalMessages jobs.Purger
+	LocalMessages jobs.CountedPurger
 	// FreeSpace erases what removed records left in a file; nil if the engines have none.
-	FreeSpace jobs.Purger
+	FreeSpace jobs.Space
 	Tenants   tenants.Store
 	Keys      Keys
 	// TenantKeys are the wrapped keys that encrypt values. MasterKey wraps them. A function without
@@ -247,7 +255,7 @@ type Stores struct {
 	// Grace is how long indexing a stored entry may take; see search.Reconciler.
 	Grace time.Duration
 	// Clock returns the time by the clock of the system of record; nil: it has the clock of this process.
-	Clock func(ctx context.Context) (time.Time, error)
+	Clock jobs.Clock
 	// Dependencies are checked by the health endpoint.
 	Dependencies []httpapi.Dependency
 	// StreamURL is the public address of the WebSocket API.
@@ -274,6 +282,8 @@ type Security struct {
 type Services struct {
 	Stores Stores
 	Log    *slog.Logger
+	// Now is the clock of this process. New sets it to time.Now. It is changed, if at all, before anything else is used.
+	Now func() time.Time
 	// Metrics receives metrics as lines; see package metrics. New discards them.
 	Metrics io.Writer
 
@@ -318,10 +328,10 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 	if security.Tokens == nil {
 		security.Tokens = noTokens{}
 	}
-	s := &Services{Stores: stores, Log: log, Metrics: io.Discard}
-	s.tenants = sync.OnceValue(func() *tenants.Cache { return tenants.NewCache(stores.Tenants, TenantTTL, time.Now) })
+	s := &Services{Stores: stores, Log: log, Now: time.Now, Metrics: io.Discard}
+	s.tenants = sync.OnceValue(func() *tenants.Cache { return tenants.NewCache(stores.Tenants, TenantTTL, s.Now) })
 	if stores.PlaceEntries != nil {
-		s.Stores.Entries, s.Stores.Degraded = stores.PlaceEntries(s.isolation)
+		s.Stores.Entries, s.Stores.Lists = stores.PlaceEntries(s.isolation)
 	}
 	if stores.PlaceIndex != nil {
 		s.Stores.Index = stores.PlaceIndex(s.placements)
@@ -333,22 +343,22 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 		return cursor.NewRotatingSigner(security.CursorKeys)
 	})
 	s.authorizer = sync.OnceValue(func() *access.Authenticator {
-		return &access.Authenticator{Tokens: security.Tokens, Keys: tenants.KeyFinder{Store: stores.Keys}, Now: time.Now, Log: log}
+		return &access.Authenticator{Tokens: security.Tokens, Keys: tenants.KeyFinder{Store: stores.Keys}, Now: s.Now, Log: log}
 	})
 	s.keyring = sync.OnceValue(func() *protect.Keyring {
-		return protect.NewKeyring(stores.TenantKeys, stores.MasterKey, time.Now, random)
+		return protect.NewKeyring(stores.TenantKeys, stores.MasterKey, s.Now, random)
 	})
 	s.accept = sync.OnceValue(func() *ingest.Service {
-		counts := metrics.New(s.Metrics, metrics.ServiceAccept, time.Now)
+		counts := metrics.New(s.Metrics, metrics.ServiceAccept, s.Now)
 		return &ingest.Service{
 			Standard: stores.Queue(manifest.QueueIngest), Priority: stores.Queue(manifest.QueueIngestPriority),
-			Now: time.Now, Random: random, CheckSpace: stores.CheckSpace, Keys: s.keyring(), Handoff: stores.Handoff,
+			Now: s.Now, Random: random, CheckSpace: stores.CheckSpace, Keys: s.keyring(), Handoff: stores.Handoff,
 			Unencrypted: s.countEntries(counts, metrics.Unencrypted, "entries were rejected because a key for their values could not be had"),
 		}
 	})
 	s.versions = security.keyVersions()
 	s.limiter = sync.OnceValue(func() *quota.Limiter {
-		limiter := quota.NewLimiter(stores.Limits, stores.Quotas, time.Now, log)
+		limiter := quota.NewLimiter(stores.Limits, stores.Quotas, s.Now, log)
 		if backlog := stores.backlog(); backlog != nil {
 			limiter = limiter.WithBacklog(backlog)
 		}
@@ -356,21 +366,21 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 	})
 	s.attempts = sync.OnceValue(s.newAttempts)
 	s.gate = sync.OnceValue(func() *httpapi.Gate {
-		return &httpapi.Gate{Authenticator: s.authorizer(), Tenants: s.tenants().StaleIfError(), Log: log, Now: time.Now, NewRequestID: uuid.NewString, Origins: stores.Origins, Attempts: s.attempts()}
+		return &httpapi.Gate{Authenticator: s.authorizer(), Tenants: s.tenants().StaleIfError(), Log: log, Now: s.Now, NewRequestID: uuid.NewString, Origins: stores.Origins, Attempts: s.attempts()}
 	})
 	return s
 }
 
 // newAttempts returns what records refused attempts.
 func (s *Services) newAttempts() *attempts.Recorder {
-	counts := metrics.New(s.Metrics, metrics.ServiceAccess, time.Now)
+	counts := metrics.New(s.Metrics, metrics.ServiceAccess, s.Now)
 	count := func(ctx context.Context, tenant audit.TenantID, metric string) {
 		if err := counts.Write(tenant, []metrics.Metric{{Name: metric, Unit: metrics.Count, Value: 1}}, nil); err != nil {
 			s.Log.ErrorContext(ctx, "a metric was not written", "error", err)
 		}
 	}
 	return attempts.New(attempts.Recorder{
-		Tenants: s.tenants().StaleIfError(), Claims: s.Stores.Attempts, Log: s.acceptBeside(), Now: time.Now, Random: random,
+		Tenants: s.tenants().StaleIfError(), Claims: s.Stores.Attempts, Log: s.acceptBeside(), Now: s.Now, Random: random,
 		Outside: func(ctx context.Context) { count(ctx, "", metrics.AttemptsOutside) },
 		Failed: func(ctx context.Context, tenant audit.TenantID, err error) {
 			s.Log.WarnContext(ctx, "a refused attempt was not recorded", "tenant", string(tenant), "error", err)
@@ -441,36 +451,36 @@ func (s *Services) Quotas() *quota.Limiter { return s.limiter() }
 
 // Search answers the read side.
 func (s *Services) Search() *search.Service {
-	return &search.Service{Index: s.Stores.Index, Degraded: s.Stores.Degraded, Reader: s.Stores.Entries, Cursors: s.cursors(), TimeZone: s.Stores.TimeZone, Now: time.Now}
+	return &search.Service{Index: s.Stores.Index, Degraded: s.Stores.Lists, Reader: s.Stores.Entries, Cursors: s.cursors(), TimeZone: s.Stores.TimeZone, Now: s.Now}
 }
 
 // Exports exports entries as files.
 func (s *Services) Exports() *export.Service {
-	return &export.Service{Entries: s.Search(), Recorder: s.accept(), Now: time.Now}
+	return &export.Service{Entries: s.Search(), Recorder: s.accept(), Now: s.Now}
 }
 
 // ExportJobs starts and shows exports that are jobs.
 func (s *Services) ExportJobs() *export.Jobs {
 	return &export.Jobs{
-		Jobs: s.Jobs(), Entries: s.Search(), Holds: s.Stores.Holds, Files: s.Stores.Exports, Texts: s.keyring(), Recorder: s.accept(), Now: time.Now, Random: random,
+		Jobs: s.Jobs(), Entries: s.Search(), Holds: s.Stores.Holds, Files: s.Stores.Exports, Texts: s.keyring(), Recorder: s.accept(), Now: s.Now, Random: random,
 	}
 }
 
 // Cleanups previews and starts removals of entries before their end. They read the index alone.
 func (s *Services) Cleanups() *cleanup.Service {
 	return &cleanup.Service{
-		Jobs: s.Jobs(), Entries: s.indexed(), Holds: s.Stores.Holds, Texts: s.keyring(), Recorder: s.accept(), Now: time.Now, Random: random,
+		Jobs: s.Jobs(), Entries: s.indexed(), Holds: s.Stores.Holds, Texts: s.keyring(), Recorder: s.accept(), Now: s.Now, Random: random,
 	}
 }
 
 // indexed reads what the index has. Unlike Search it fails while that is unavailable.
 func (s *Services) indexed() *search.Service {
-	return &search.Service{Index: s.Stores.Index, Now: time.Now, Log: s.Log}
+	return &search.Service{Index: s.Stores.Index, Now: s.Now, Log: s.Log}
 }
 
 // Revealer decrypts values for readers who may see them.
 func (s *Services) Revealer() *protect.Revealer {
-	counts := metrics.New(s.Metrics, metrics.ServiceReveal, time.Now)
+	counts := metrics.New(s.Metrics, metrics.ServiceReveal, s.Now)
 	return &protect.Revealer{
 		Keys: s.keyring(), Recorder: s.accept(),
 		Unreadable: s.countEntries(counts, metrics.UnreadableValues, "encrypted values were altered or come from another entry"),
@@ -485,17 +495,25 @@ func (s *Services) Matcher() *protect.Matcher {
 	return &protect.Matcher{Keys: s.keyring(), Recorder: s.accept()}
 }
 
+// placedReader reads the entries of the arrival log.
+func (s *Services) placedReader() arrival.Reader {
+	if s.Stores.Lists != nil {
+		return s.Stores.Lists
+	}
+	return s.Stores.Entries
+}
+
 // Feed reads the arrival log.
 func (s *Services) Feed() *arrival.Feed {
-	return &arrival.Feed{Log: s.Stores.Arrivals, Reader: s.Stores.Entries, Cursors: s.cursors(), Now: time.Now}
+	return &arrival.Feed{Log: s.Stores.Arrivals, Reader: s.placedReader(), Cursors: s.cursors(), Now: s.Now}
 }
 
 // Stream answers clients of the live stream and delivers to them.
 func (s *Services) Stream() *stream.Service {
 	return &stream.Service{
-		Arrivals: s.Stores.Arrivals, Streams: s.Stores.Streams, Connections: s.Stores.Connections, Reader: s.Stores.Entries, Sender: s.Stores.Sockets,
+		Arrivals: s.Stores.Arrivals, Streams: s.Stores.Streams, Connections: s.Stores.Connections, Reader: s.placedReader(), Sender: s.Stores.Sockets,
 		Queue: s.Stores.Queue(manifest.QueueStream), Tenants: s.tenants(), Keys: tenants.KeyFinder{Store: s.Stores.Keys},
-		Cursors: s.cursors(), Problem: httpapi.StreamProblem(uuid.NewString), Now: time.Now, Pause: backoff.Sleep, Random: random, Log: s.Log,
+		Cursors: s.cursors(), Problem: httpapi.StreamProblem(uuid.NewString), Now: s.Now, Pause: backoff.Sleep, Random: random, Log: s.Log,
 	}
 }
 
@@ -514,14 +532,14 @@ func (s *Services) RotateCursorKey() lambdaedge.RotateFunc {
 func (s *Services) Quarantine() *quarantine.Service {
 	return &quarantine.Service{
 		Store: s.Stores.Quarantine, Standard: s.Stores.Queue(manifest.QueueIngest), Priority: s.Stores.Queue(manifest.QueueIngestPriority),
-		Index: s.Stores.Queue(manifest.QueueIndex), Recorder: s.accept(), Now: time.Now,
+		Index: s.Stores.Queue(manifest.QueueIndex), Holds: s.Stores.Holds, Recorder: s.accept(), Now: s.Now,
 	}
 }
 
 // Jobs starts, shows and cancels jobs.
 func (s *Services) Jobs() *jobs.Service {
 	return &jobs.Service{
-		Store: s.Stores.Jobs, Queues: s.jobQueues(), Recorder: s.accept(), Now: time.Now,
+		Store: s.Stores.Jobs, Queues: s.jobQueues(), Recorder: s.accept(), Now: s.Now,
 	}
 }
 
@@ -532,18 +550,18 @@ func (s *Services) jobQueues() jobs.Queues {
 
 // Erasures starts, shows and cancels erasures of subjects.
 func (s *Services) Erasures() *erasure.Service {
-	return &erasure.Service{Jobs: s.Jobs(), Subjects: s.keyring(), Holds: s.Stores.Holds, Recorder: s.accept(), Clock: s.Stores.Clock, Now: time.Now, Random: random}
+	return &erasure.Service{Jobs: s.Jobs(), Subjects: s.keyring(), Holds: s.Stores.Holds, Recorder: s.accept(), Clock: s.Stores.Clock, Now: s.Now, Random: random}
 }
 
 // Restores starts, shows and cancels restores of archived entries.
 func (s *Services) Restores() *restore.Service {
-	return &restore.Service{Jobs: s.Jobs(), Recorder: s.accept(), Now: time.Now, Random: random}
+	return &restore.Service{Jobs: s.Jobs(), Recorder: s.accept(), Clock: s.Stores.Clock, Now: s.Now, Random: random}
 }
 
 // LegalHolds sets, shows and releases legal holds.
 func (s *Services) LegalHolds() *hold.Service {
 	return &hold.Service{
-		Store: s.Stores.Holds, Tenants: s.tenants().Fresh(), Jobs: s.Jobs(), Recorder: s.accept(), Released: s.retainAgain, Now: time.Now, Random: random,
+		Store: s.Stores.Holds, Tenants: s.tenants().Fresh(), Jobs: s.Jobs(), Recorder: s.accept(), Released: s.retainAgain, Now: s.Now, Random: random,
 	}
 }
 
@@ -563,7 +581,7 @@ func (s *Services) Certificates() certificate.Store { return s.Stores.Certificat
 func (s *Services) Tenants() *tenants.Service {
 	return &tenants.Service{
 		Tenants: s.tenants().Fresh(), Keys: s.Stores.Keys, Jobs: s.Jobs(), Placing: s.Stores.Placing,
-		Recorder: s.accept(), Now: time.Now, Random: random, Holds: s.Stores.Holds, RetentionChanged: s.retainAgainAfter, Log: s.Log,
+		Recorder: s.accept(), Now: s.Now, Random: random, Holds: s.Stores.Holds, RetentionChanged: s.retainAgainAfter, Log: s.Log,
 		SettleTime: TenantTTL + maxRequestTime + maxClockSkew,
 	}
 }

@@ -56,12 +56,12 @@ func (s *Services) usageKey(ctx context.Context, tenant audit.TenantID) string {
 
 // PersistLogs returns what stores the entries of a batch of the ingest queues.
 func (s *Services) PersistLogs() lambdaedge.BatchHandler {
-	counts := metrics.New(s.Metrics, "persist-logs", time.Now)
+	counts := metrics.New(s.Metrics, "persist-logs", s.Now)
 	persister := &ingest.Persister{
 		Keys: s.keyring(), Store: s.Stores.Entries, Quarantine: s.Quarantine(), Tenants: s.consumerTenants(), Index: s.Stores.Queue(manifest.QueueIndex),
 		Arrivals:    s.Stores.Queue(manifest.QueueArrival),
 		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest), PriorityDeadLetters: s.Stores.DeadLetters(manifest.QueueIngestPriority),
-		Days: &ingest.ActiveDays{Register: s.Stores.Activity, Grace: s.Stores.Grace, Now: time.Now}, Now: time.Now,
+		Days: &ingest.ActiveDays{Register: s.Stores.Activity, Grace: s.Stores.Grace, Now: s.Now}, Now: s.Now,
 		Committer: s.Stores.Committer, Handoff: s.Stores.Handoff,
 		Dropped:   s.countEntries(counts, metrics.Expired, "accepted entries had expired long ago and were not stored"),
 		Conflicts: s.countEntries(counts, metrics.IdentityConflicts, "entries with the identity and not the content of others went to the quarantine"),
@@ -86,9 +86,9 @@ func (s *Services) countEntries(w *metrics.Writer, metric, message string) func(
 
 // IndexLogs returns what indexes the entries of a batch of the index queue.
 func (s *Services) IndexLogs() lambdaedge.BatchHandler {
-	delayed := s.publishDelays(metrics.New(s.Metrics, "index-logs", time.Now), metrics.SearchableAfter)
+	delayed := s.publishDelays(metrics.New(s.Metrics, "index-logs", s.Now), metrics.SearchableAfter)
 	indexer := &search.Indexer{
-		Index: s.Stores.Index, Quarantine: s.Quarantine(), Tenants: s.consumerTenants(), Keys: s.keyring(), Now: time.Now,
+		Index: s.Stores.Index, Quarantine: s.Quarantine(), Tenants: s.consumerTenants(), Keys: s.keyring(), Clock: s.Stores.Clock, Now: s.Now,
 		Searchable: func(ctx context.Context, delays []time.Duration) { delayed(ctx, "", delays) }, Worked: s.follow("entries indexed"),
 	}
 	return lambdaedge.Together(indexer.IndexMessages)
@@ -98,7 +98,7 @@ func (s *Services) IndexLogs() lambdaedge.BatchHandler {
 // those that are sampled.
 func (s *Services) follow(message string) func(ctx context.Context, w trace.Work) {
 	return func(ctx context.Context, w trace.Work) {
-		w.Record(time.Now())
+		w.Record(s.Now())
 		w.Log(ctx, s.Log, message)
 	}
 }
@@ -121,7 +121,7 @@ func (s *Services) publishDelays(w *metrics.Writer, name string) func(ctx contex
 // OrderLogs returns what gives the entries of a batch of the arrival queue their places.
 func (s *Services) OrderLogs() lambdaedge.BatchHandler {
 	orderer := &arrival.Orderer{
-		Log: s.Stores.Arrivals, Tenants: s.consumerTenants(), Now: time.Now,
+		Log: s.Stores.Arrivals, Tenants: s.consumerTenants(), Now: s.Now,
 		Nudger: s.nudger(), Worked: s.follow("entries ordered"),
 	}
 	return lambdaedge.Together(orderer.Order)
@@ -135,7 +135,7 @@ func (s *Services) nudger() *arrival.Nudger {
 // StreamLogs returns what sends entries to the subscribers of the tenant of one message.
 func (s *Services) StreamLogs() lambdaedge.BatchHandler {
 	pump := s.Stream()
-	pump.Delivered = s.publishDelays(metrics.New(s.Metrics, "stream-logs", time.Now), metrics.DeliveredAfter)
+	pump.Delivered = s.publishDelays(metrics.New(s.Metrics, "stream-logs", s.Now), metrics.DeliveredAfter)
 	pump.Worked = s.follow("entries sent to subscribers")
 	return lambdaedge.EachMessage(pump.Deliver)
 }
@@ -147,8 +147,9 @@ const keySettleTime = protect.KeyTTL + maxRequestTime + maxClockSkew
 func (s *Services) RunJobs() lambdaedge.BatchHandler {
 	certificates := &certificate.Issuer{Store: s.Stores.Certificates, Wrapper: s.Stores.MasterKey, Random: random}
 	purge := &jobs.TenantPurge{
-		Tenants: s.tenants().Fresh(), Now: time.Now, Clock: s.Stores.Clock, DrainPeriod: s.Stores.DrainPeriod, Held: s.holdStands, Log: s.Log, Archive: &archive.Keeper{Blobs: s.Stores.Archive},
+		Tenants: s.tenants().Fresh(), Now: s.Now, Clock: s.Stores.Clock, DrainPeriod: s.Stores.DrainPeriod, Held: s.holdStands, Log: s.Log, Archive: &archive.Keeper{Blobs: s.Stores.Archive},
 		Certificates: certificates, SettleTime: keySettleTime, MessageTime: s.Stores.MessageTime, BackupTime: s.Stores.KeyBackupTime, Random: random,
+		FreeSpace: s.Stores.FreeSpace,
 		Stores: []jobs.NamedPurger{
 			{Name: "entries", Purger: s.Stores.Entries}, {Name: "index", Purger: s.Stores.Index},
 			{Name: "quarantine", Purger: s.Stores.Quarantine}, {Name: "API keys", Purger: s.Stores.Keys},
@@ -161,25 +162,22 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 	if s.Stores.LocalMessages != nil {
 		purge.Stores = append(purge.Stores, jobs.NamedPurger{Name: "messages", Purger: s.Stores.LocalMessages})
 	}
-	if s.Stores.FreeSpace != nil { // last: it erases what the others leave
-		purge.Stores = append(purge.Stores, jobs.NamedPurger{Name: "free space", Purger: s.Stores.FreeSpace, Scratch: true})
-	}
 	erasures := &erasure.Runner{
 		Keys: s.keyring(), Tombstones: s.tombstones(), Holds: s.Stores.Holds, Store: s.Stores.Entries, Entries: s.Stores.Entries, Index: s.Stores.Index, Tenants: s.tenants().Fresh(), Recorder: s.accept(), FreeSpace: s.Stores.FreeSpace,
-		Quarantine: &quarantine.Rewriter{Store: s.Stores.Quarantine, Random: random},
+		Quarantine: &quarantine.Rewriter{Store: s.Stores.Quarantine},
 		Archive:    &archive.Reader{Blobs: s.Stores.Archive},
-		Exports:    &export.Remover{Jobs: s.Stores.Jobs, Files: s.Stores.Exports, Now: time.Now},
-		SettleTime: keySettleTime, Clock: s.Stores.Clock, Now: time.Now, Random: random, BackupTime: s.Stores.KeyBackupTime, Certificates: certificates,
+		Exports:    &export.Remover{Jobs: s.Stores.Jobs, Queues: s.jobQueues(), Files: s.Stores.Exports, Clock: s.Stores.Clock, Now: s.Now, Random: random},
+		SettleTime: keySettleTime, Clock: s.Stores.Clock, Now: s.Now, Random: random, BackupTime: s.Stores.KeyBackupTime, Certificates: certificates,
 	}
 	if lag := s.lag(); lag != nil {
 		erasures.Lag, erasures.PutReplaces = lag, true
 	}
 	holds := &hold.Runner{
 		Holds: s.Stores.Holds, Store: s.Stores.Entries, Jobs: s.Stores.Jobs,
-		Tenants: s.tenants().Fresh(), Recorder: s.accept(), Now: time.Now, Random: random,
+		Tenants: s.tenants().Fresh(), Recorder: s.accept(), Retain: s.retainAgain, Clock: s.Stores.Clock, Now: s.Now, Random: random,
 	}
 	worker := &jobs.Worker{
-		Store: s.Stores.Jobs, Queues: s.jobQueues(), Now: time.Now, Log: s.Log,
+		Store: s.Stores.Jobs, Queues: s.jobQueues(), Recorder: s.accept(), Tenants: s.tenants().Fresh(), Random: random, Failing: s.failingJob(), Clock: s.Stores.Clock, Now: s.Now, Log: s.Log,
 		Runners: map[jobs.Kind]jobs.Runner{
 			jobs.KindPurgeTenant: purge, jobs.KindErasure: erasures, jobs.KindLegalHold: holds, jobs.KindExport: s.exporter(), jobs.KindCleanup: s.cleaner(),
 		},
@@ -188,23 +186,44 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 	for name, task := range s.dayTasks() {
 		worker.Tasks[name] = task.Do
 	}
-	again := &retention.Again{Register: s.Stores.Activity, Plan: s.dayPlan(jobs.TaskRetain), Now: time.Now}
+	again := &retention.Again{Register: s.Stores.Activity, Plan: s.dayPlan(jobs.TaskRetain), Now: s.Now}
 	worker.Tasks[jobs.TaskRetainAgain] = again.Do
 	if s.Stores.FreeSpace != nil {
-		space := &jobs.FreeSpace{Space: s.Stores.FreeSpace, Queue: worker.Jobs, Now: time.Now}
+		space := &jobs.FreeSpace{Space: s.Stores.FreeSpace, Queue: worker.Jobs, Now: s.Now}
 		worker.Tasks[jobs.TaskFreeSpace] = space.Do
 	}
 	return lambdaedge.EachMessage(worker.Handle)
+}
+
+// failingJob returns what counts a slice of a job that fails again and again.
+func (s *Services) failingJob() func(ctx context.Context, job *jobs.Job) {
+	counts := metrics.New(s.Metrics, metrics.ServiceJobs, s.Now)
+	return func(ctx context.Context, job *jobs.Job) {
+		about := map[string]any{"job": job.ID, "kind": job.Kind, "failures": job.Failures - 1} // without the slice that begins
+		if err := counts.Write(job.Tenant, []metrics.Metric{{Name: metrics.FailingJobs, Unit: metrics.Count, Value: 1}}, about); err != nil {
+			s.Log.ErrorContext(ctx, "a metric was not written", "error", err)
+		}
+	}
+}
+
+// failedDays returns what counts days that could not be checked. The log has each of them.
+func (s *Services) failedDays() func(ctx context.Context, tenant audit.TenantID, days int) {
+	counts := metrics.New(s.Metrics, metrics.ServiceJobs, s.Now)
+	return func(ctx context.Context, tenant audit.TenantID, days int) {
+		if err := counts.Write(tenant, []metrics.Metric{{Name: metrics.FailedDays, Unit: metrics.Count, Value: float64(days)}}, nil); err != nil {
+			s.Log.ErrorContext(ctx, "a metric was not written", "error", err)
+		}
+	}
 }
 
 // RunArchives returns what does a slice of the job of one message of the archive queue, or its task.
 func (s *Services) RunArchives() lambdaedge.BatchHandler {
 	planner := &archive.Planner{
 		Register: s.Stores.Activity, Tenants: s.tenants().Fresh(), Store: s.Stores.Entries, Blobs: s.Stores.Archive, Holds: s.Stores.Holds,
-		Jobs: s.Jobs(), Now: time.Now, Log: s.Log,
+		Jobs: s.Jobs(), Continue: s.shareDays(jobs.TaskArchive), Failed: s.failedDays(), Clock: s.Stores.Clock, Now: s.Now, Log: s.Log,
 	}
 	runner := &archive.Runner{
-		Store: s.Stores.Entries, Blobs: s.Stores.Archive, Tenants: s.tenants().Fresh(), Places: s.Stores.Arrivals, Recorder: s.accept(), Now: time.Now, Random: random,
+		Store: s.Stores.Entries, Blobs: s.Stores.Archive, Holds: s.Stores.Holds, Tenants: s.tenants().Fresh(), Places: s.Stores.Arrivals, Recorder: s.accept(), Now: s.Now, Random: random,
 	}
 	exporter := s.exporter()
 	exporter.Archived = func(tenant audit.TenantID, from, to time.Time) export.ArchivedEntries {
@@ -217,11 +236,11 @@ func (s *Services) RunArchives() lambdaedge.BatchHandler {
 		Reader: s.walker(), Holds: s.Stores.Holds, Jobs: s.Stores.Jobs, Archive: s.rewriter(), Register: s.Stores.Activity,
 	}
 	worker := &jobs.Worker{
-		Store: s.Stores.Jobs, Queues: s.jobQueues(), Now: time.Now, Log: s.Log,
+		Store: s.Stores.Jobs, Queues: s.jobQueues(), Recorder: s.accept(), Tenants: s.tenants().Fresh(), Random: random, Failing: s.failingJob(), Clock: s.Stores.Clock, Now: s.Now, Log: s.Log,
 		Runners: map[jobs.Kind]jobs.Runner{
 			jobs.KindArchive: runner, jobs.KindRestore: s.restorer(), jobs.KindExport: exporter, jobs.KindErasure: erasures, jobs.KindCleanup: cleanups,
 		},
-		Tasks: map[jobs.TaskName]jobs.Task{jobs.TaskArchive: planner.Do},
+		Tasks: map[jobs.TaskName]jobs.Task{jobs.TaskArchive: planner.Do, jobs.TaskPlanArchive: s.archivePlan().Do},
 	}
 	return lambdaedge.EachMessage(worker.Handle)
 }
@@ -230,14 +249,24 @@ func (s *Services) RunArchives() lambdaedge.BatchHandler {
 func (s *Services) restorer() *restore.Runner {
 	return &restore.Runner{
 		Entries: s.Stores.Entries, Archive: s.Stores.Archive, Index: s.Stores.Queue(manifest.QueueIndex), Jobs: s.Stores.Jobs, Tenants: s.tenants().Fresh(),
-		Days:     &ingest.ActiveDays{Register: s.Stores.Activity, Grace: s.Stores.Grace, Now: time.Now},
-		Recorder: s.accept(), Now: time.Now, Random: random,
+		Days:  &ingest.ActiveDays{Register: s.Stores.Activity, Grace: s.Stores.Grace, Now: s.Now},
+		Clock: s.Stores.Clock, Now: s.Now,
 	}
 }
 
 // ArchiveLogs returns one run that shares out the days that are due: run-archives archives them.
 func (s *Services) ArchiveLogs() func(ctx context.Context) error {
-	return s.dayPlan(jobs.TaskArchive).Run
+	return s.archivePlan().Run
+}
+
+// archivePlan returns what shares out the days that are to be archived. The workers go on with it: at the end of a
+// month those of all tenants are due.
+func (s *Services) archivePlan() *activity.Plan {
+	plan := s.dayPlan(jobs.TaskArchive)
+	plan.More = func(ctx context.Context, tenant audit.TenantID, input any) error {
+		return jobs.SendTask(ctx, s.Stores.Queue(manifest.QueueArchive), tenant, jobs.TaskPlanArchive, input)
+	}
+	return plan
 }
 
 // holdStands reports whether a legal hold stands in the tenant.
@@ -252,6 +281,12 @@ func (s *Services) held(ctx context.Context, tenant audit.TenantID) (func(*audit
 	return standing.Cover, err
 }
 
+// heldUpTo reports whether a legal hold of the tenant can cover an entry with a timestamp up to a time.
+func (s *Services) heldUpTo(ctx context.Context, tenant audit.TenantID, last time.Time) (bool, error) {
+	standing, err := s.Stores.Holds.Standing(ctx, tenant)
+	return standing.Overlap(time.Time{}, last), err
+}
+
 // exporter writes the files of exports.
 func (s *Services) exporter() *export.Runner {
 	return &export.Runner{
@@ -261,21 +296,25 @@ func (s *Services) exporter() *export.Runner {
 
 // cleaner removes what callers have selected.
 func (s *Services) cleaner() *cleanup.Runner {
-	return &cleanup.Runner{
+	runner := &cleanup.Runner{
 		Reader: s.walker(), Store: s.Stores.Entries, Index: s.Stores.Index, Holds: s.Stores.Holds, Jobs: s.Stores.Jobs,
-		Cleaned: &archive.CleanedLog{Blobs: s.Stores.Archive, Tenants: s.tenants().Fresh()}, Archive: s.rewriter(),
-		Removed: s.freeSpaceSoon(), Recorder: s.accept(), Random: random,
+		Cleaned: &archive.CleanedLog{Blobs: s.Stores.Archive, Holds: s.Stores.Holds, Tenants: s.tenants().Fresh(), Now: s.Now}, Archive: s.rewriter(),
+		Removed: s.freeSpaceSoon(),
 	}
+	if runner.Lag != nil { // what is indexed on its way can come back
+		runner.Compared, runner.Grace = s.Stores.Activity, s.Stores.Grace
+	}
+	return runner
 }
 
 // rewriter removes entries from the archive.
 func (s *Services) rewriter() *archive.Rewriter {
-	return &archive.Rewriter{Blobs: s.Stores.Archive, Now: time.Now}
+	return &archive.Rewriter{Blobs: s.Stores.Archive, Holds: s.Stores.Holds, Now: s.Now}
 }
 
 // walker reads entries for jobs.
 func (s *Services) walker() walk.Reader {
-	reader := walk.Reader{Entries: s.indexed(), Tenants: s.tenants().Fresh(), Texts: s.keyring(), Now: time.Now}
+	reader := walk.Reader{Entries: s.indexed(), Tenants: s.tenants().Fresh(), Texts: s.keyring(), Now: s.Now}
 	if lag := s.lag(); lag != nil {
 		reader.Lag = lag
 	}
@@ -287,19 +326,19 @@ func (s *Services) lag() *search.Lag {
 	if s.Stores.Committer != nil {
 		return nil
 	}
-	return &search.Lag{Store: s.Stores.Entries, Index: s.Stores.Index, Reader: s.Stores.Entries, Rejected: s.Quarantine(), Now: time.Now}
+	return &search.Lag{Store: s.Stores.Entries, Index: s.Stores.Index, Reader: s.Stores.Entries, Rejected: s.Quarantine(), Clock: s.Stores.Clock, Now: s.Now}
 }
 
 // tombstones writes and lists what says which keys were destroyed.
 func (s *Services) tombstones() *erasure.Tombstones {
-	return &erasure.Tombstones{Blobs: s.Stores.Tombstones, Now: time.Now}
+	return &erasure.Tombstones{Blobs: s.Stores.Tombstones, Clock: s.Stores.Clock, Now: s.Now}
 }
 
 // ReplayErasures returns one run that destroys erased keys again that a restore of the database brought
 // back.
 func (s *Services) ReplayErasures() func(ctx context.Context) error {
 	replay := &erasure.Replay{
-		Tombstones: s.tombstones(), Keys: s.Stores.TenantKeys, Destroy: s.keyring().Destroy, FreeSpace: s.Stores.FreeSpace, Now: time.Now, Log: s.Log,
+		Tombstones: s.tombstones(), Keys: s.Stores.TenantKeys, Destroy: s.keyring().Destroy, FreeSpace: s.Stores.FreeSpace, Now: s.Now, Log: s.Log,
 	}
 	return func(ctx context.Context) error {
 		_, err := replay.Run(ctx)
@@ -321,12 +360,12 @@ func (s *Services) PlanJobs() func(ctx context.Context) error {
 // PlaceTenants returns one run that gives large tenants indexes of their own, prepares the indexes of
 // the next month, and removes the empty ones of past months.
 func (s *Services) PlaceTenants() func(ctx context.Context) error {
-	counts := metrics.New(s.Metrics, "place-tenants", time.Now)
+	counts := metrics.New(s.Metrics, "place-tenants", s.Now)
 	return func(ctx context.Context) error {
 		if s.Stores.Sizes == nil {
 			return nil
 		}
-		placer := &tenants.Placer{Tenants: s.tenants().Fresh(), Sizes: s.Stores.Sizes, Placing: s.Stores.Placing, Now: time.Now, Log: s.Log}
+		placer := &tenants.Placer{Tenants: s.tenants().Fresh(), Sizes: s.Stores.Sizes, Placing: s.Stores.Placing, Now: s.Now, Log: s.Log}
 		return errors.Join(placer.Run(ctx), s.removeEmptyIndexes(ctx, counts))
 	}
 }
@@ -375,12 +414,29 @@ func (s *Services) ReconcileIndex() func(ctx context.Context) error {
 }
 
 // RetainLogs returns one run that shares out the days on which something is to be done about
-// expired entries: run-jobs marks and removes them. It also closes and drops empty partitions.
+// expired entries: run-jobs marks and removes them. It also closes and drops empty partitions, and sends a task if
+// something is left in a file of what was removed.
 func (s *Services) RetainLogs() func(ctx context.Context) error {
-	counts := metrics.New(s.Metrics, "retain-logs", time.Now)
+	counts := metrics.New(s.Metrics, "retain-logs", s.Now)
 	return func(ctx context.Context) error {
-		return errors.Join(s.dayPlan(jobs.TaskRetain).Run(ctx), s.closePartitions(ctx, counts))
+		return errors.Join(s.dayPlan(jobs.TaskRetain).Run(ctx), s.closePartitions(ctx, counts), s.eraseFreeSpace(ctx))
 	}
+}
+
+// noTenant stands in the place of the tenant in a task that has nothing to do with one.
+const noTenant audit.TenantID = "ocelot-free-space"
+
+// eraseFreeSpace sends the task that erases what is left of removed records, if something is: a worker was killed
+// before it sent one, or clients have removed something.
+func (s *Services) eraseFreeSpace(ctx context.Context) error {
+	if s.Stores.FreeSpace == nil {
+		return nil
+	}
+	removal, err := s.Stores.FreeSpace.Pending(ctx)
+	if err != nil || removal == 0 {
+		return err
+	}
+	return s.freeSpaceSoon()(ctx, noTenant)
 }
 
 // closePartitions closes and drops empty partitions, and logs and counts them.
@@ -411,15 +467,17 @@ func (s *Services) closePartitions(ctx context.Context, counts *metrics.Writer) 
 
 // dayPlan returns what shares out the days of a task that are due.
 func (s *Services) dayPlan(name jobs.TaskName) *activity.Plan {
+	return &activity.Plan{Work: dayWork[name], Register: s.Stores.Activity, Now: s.Now, Log: s.Log, Share: s.shareDays(name)}
+}
+
+// shareDays returns what sends days of a tenant as a task to its workers.
+func (s *Services) shareDays(name jobs.TaskName) func(ctx context.Context, tenant audit.TenantID, days []activity.DueDay) error {
 	queue := manifest.QueueJobs
 	if name == jobs.TaskArchive {
 		queue = manifest.QueueArchive
 	}
-	return &activity.Plan{
-		Work: dayWork[name], Register: s.Stores.Activity, Now: time.Now, Log: s.Log,
-		Share: func(ctx context.Context, tenant audit.TenantID, days []activity.DueDay) error {
-			return jobs.SendTask(ctx, s.Stores.Queue(queue), tenant, name, days)
-		},
+	return func(ctx context.Context, tenant audit.TenantID, days []activity.DueDay) error {
+		return jobs.SendTask(ctx, s.Stores.Queue(queue), tenant, name, days)
 	}
 }
 
@@ -433,26 +491,26 @@ var dayWork = map[jobs.TaskName]activity.Work{
 func (s *Services) dayTasks() map[jobs.TaskName]*activity.Task {
 	index := &search.ReconcileTask{
 		Reconciler: &search.Reconciler{
-			Store: s.Stores.Entries, Index: s.Stores.Index, Reader: s.Stores.Entries, Queue: s.Stores.Queue(manifest.QueueIndex),
-			Grace: s.Stores.Grace, Now: time.Now,
+			Store: s.Stores.Entries, Index: s.Stores.Index, Reader: s.Stores.Entries, Queue: s.Stores.Queue(manifest.QueueIndex), Remover: s.Stores.Index,
+			Refused: s.Quarantine(), Grace: s.Stores.Grace, Clock: s.Stores.Clock, Now: s.Now,
 		},
-		Publish: publishTo(metrics.New(s.Metrics, "reconcile-index", time.Now)),
+		Publish: s.publishTo(metrics.New(s.Metrics, "reconcile-index", s.Now)),
 	}
 	arrivals := &arrival.Reconciler{
-		Log: s.Stores.Arrivals, Store: s.Stores.Entries, Reader: s.Stores.Entries, Nudger: s.nudger(), Now: time.Now,
-		Publish: publishPlacesTo(metrics.New(s.Metrics, "reconcile-arrivals", time.Now)),
+		Log: s.Stores.Arrivals, Store: s.Stores.Entries, Reader: s.Stores.Entries, Nudger: s.nudger(), Now: s.Now,
+		Publish: publishPlacesTo(metrics.New(s.Metrics, "reconcile-arrivals", s.Now)),
 	}
 	retain := &retention.Task{
-		Store: s.Stores.Entries, Index: s.Stores.Index, Tenants: s.tenants().Fresh(), Held: s.held, Now: time.Now, Removed: s.freeSpaceSoon(),
-		RemoveQuarantined: func(ctx context.Context, tenant audit.TenantID, begin func(context.Context) (func(*audit.Entry) bool, error)) (int, error) {
-			return quarantine.RemoveIf(ctx, s.Stores.Quarantine, tenant, begin)
+		Store: s.Stores.Entries, Index: s.Stores.Index, Tenants: s.tenants().Fresh(), Held: s.held, Clock: s.Stores.Clock, Now: s.Now, Removed: s.freeSpaceSoon(),
+		RemoveQuarantined: func(ctx context.Context, tenant audit.TenantID, last *string, begin func(context.Context) (func(*audit.Entry) bool, error)) (int, error) {
+			return quarantine.RemoveIf(ctx, s.Stores.Quarantine, tenant, last, begin)
 		},
 		Archived: func(ctx context.Context, tenant audit.TenantID, day time.Time) (retention.Archived, error) {
 			return (&archive.Reader{Blobs: s.Stores.Archive}).On(ctx, tenant, day)
 		},
-		Publish: publishRetentionTo(metrics.New(s.Metrics, "retain-logs", time.Now)),
+		Publish: publishRetentionTo(metrics.New(s.Metrics, "retain-logs", s.Now)),
 	}
-	pruner := &arrival.Pruner{Log: s.Stores.Arrivals, Now: time.Now}
+	pruner := &arrival.Pruner{Log: s.Stores.Arrivals, Tenants: s.tenants().Fresh(), Held: s.heldUpTo, Clock: s.Stores.Clock, Now: s.Now}
 	tasks := map[jobs.TaskName]*activity.Task{
 		jobs.TaskReconcileIndex:    {Tenants: s.consumerTenants(), Check: index.Check},
 		jobs.TaskReconcileArrivals: {Tenants: s.consumerTenants(), Check: arrivals.Check},
@@ -461,6 +519,7 @@ func (s *Services) dayTasks() map[jobs.TaskName]*activity.Task {
 	}
 	for name, task := range tasks {
 		task.Work, task.Register, task.Log = dayWork[name], s.Stores.Activity, s.Log
+		task.SliceTime, task.Continue, task.Failed, task.Now = jobs.SliceTime, s.shareDays(name), s.failedDays(), s.Now
 	}
 	return tasks
 }
@@ -486,13 +545,18 @@ func publishRetentionTo(w *metrics.Writer) func(retention.Result) error {
 	}
 }
 
-// publishTo returns what writes the result of a tenant and day as metrics.
-func publishTo(w *metrics.Writer) func(search.Reconciliation) error {
+// publishTo returns what writes the result of a tenant and day as metrics, and logs what only the index has.
+func (s *Services) publishTo(w *metrics.Writer) func(search.Reconciliation) error {
 	return func(r search.Reconciliation) error {
+		day := r.Day.Format(time.DateOnly)
+		if r.Kept > 0 {
+			s.Log.Error("the index has entries that the database lacks", "tenant", string(r.Tenant), "day", day, "entries", r.Kept)
+		}
 		return w.Write(r.Tenant, []metrics.Metric{
 			{Name: "Stored", Unit: metrics.Count, Value: float64(r.Stored)}, {Name: "Indexed", Unit: metrics.Count, Value: float64(r.Indexed)},
 			{Name: metrics.Repaired, Unit: metrics.Count, Value: float64(r.Repaired)}, {Name: "Lag", Unit: metrics.Seconds, Value: r.Lag.Seconds()},
-		}, map[string]any{"day": r.Day.Format(time.DateOnly), "pending": r.Pending, "expired": r.Expired, "extra": r.Extra})
+			{Name: metrics.Kept, Unit: metrics.Count, Value: float64(r.Kept)},
+		}, map[string]any{"day": day, "pending": r.Pending, "expired": r.Expired, "refused": r.Refused, "extra": r.Extra})
 	}
 }
 

@@ -5,18 +5,25 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/retention"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
@@ -83,6 +90,74 @@ func TestPersistLogsCountsWhatItDrops(t *testing.T) {
 	}
 	if printed := log.String() + metrics.String(); strings.Contains(printed, "secret") {
 		t.Errorf("the log and the metrics are %q, want them without content of an entry", printed)
+	}
+}
+
+// noTenants is a store of tenants that cannot be read.
+type noTenants struct{ tenants.Store }
+
+func (noTenants) Tenant(context.Context, audit.TenantID) (audit.Tenant, error) {
+	return audit.Tenant{}, errors.New("down")
+}
+
+// TestFailingJobsAndDaysAreCounted: a job of each worker has failed ten times, and a day of each cannot be looked at.
+func TestFailingJobsAndDaysAreCounted(t *testing.T) {
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	var output bytes.Buffer
+	stores := embedded.Stores(db)
+	stores.Tenants = noTenants{stores.Tenants}
+	services := wiring.New(stores, wiring.Security{}, slog.New(slog.DiscardHandler))
+	services.Metrics = &output
+	day := activity.Receipt{Day: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)}
+	if err := db.Activity().Touch(t.Context(), "acme", []activity.Receipt{day}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for kind, run := range map[jobs.Kind]lambdaedge.BatchHandler{jobs.KindLegalHold: services.RunJobs(), jobs.KindRestore: services.RunArchives()} {
+		job := jobs.Job{ID: string(kind), Kind: kind, Tenant: "acme", State: jobs.StateRunning, CreatedAt: time.Now(), Checkpoint: json.RawMessage(`"?"`), Failures: 10}
+		if err := db.Jobs().CreateJob(t.Context(), job); err != nil {
+			t.Fatal(err)
+		}
+		message := jobs.Message{Tenant: "acme", Job: job.ID}
+		task := jobs.Message{Tenant: "acme", Task: jobs.TaskRetain, Input: json.RawMessage(`[{"day":"2026-03-01T00:00:00Z","due":"2100-01-01T00:00:00Z"}]`)}
+		claimed := activity.Day{Work: activity.Retain, Tenant: "acme", Receipt: day}
+		if kind == jobs.KindRestore {
+			task.Task, claimed.Work = jobs.TaskArchive, activity.Archive
+		}
+		if err := db.Activity().Claim(t.Context(), []activity.Day{claimed}, time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)); err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range []jobs.Message{message, task} {
+			body, err := m.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			run(t.Context(), []string{body})
+		}
+	}
+	var got []string
+	for decoder := json.NewDecoder(&output); decoder.More(); {
+		var line struct {
+			Service, Tenant, Kind string
+			FailingJobs           float64
+			FailedDays            float64
+		}
+		if err := decoder.Decode(&line); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprint(line))
+	}
+	slices.Sort(got)
+	want := []string{"{jobs acme  0 1}", "{jobs acme  0 1}", "{jobs acme legal_hold 1 0}", "{jobs acme restore 1 0}"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("metrics (-want +got):\n%s", diff)
 	}
 }
 
@@ -184,4 +259,53 @@ func TestEmptyPlacesAreLoggedAndCounted(t *testing.T) {
 			t.Errorf("the log says %q, want %s in it", log.String(), name)
 		}
 	}
+}
+
+// TestWhatIsLeftOfRemovalsIsErased: nobody has sent a task for it, because a client has removed something, or a worker
+// was killed.
+func TestWhatIsLeftOfRemovalsIsErased(t *testing.T) {
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), embedded.File))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	services := wiring.New(embedded.Stores(db), wiring.Security{}, slog.New(slog.DiscardHandler))
+	retain, handle := services.RetainLogs(), services.RunJobs()
+	work := func(want int) {
+		t.Helper()
+		if err := retain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		messages, err := db.Queue(embedded.Named(manifest.QueueJobs), time.Minute, 0).Receive(t.Context(), 10, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(messages) != want {
+			t.Fatalf("sent %d tasks, want %d", len(messages), want)
+		}
+		for _, m := range messages {
+			if err := errors.Join(handle(t.Context(), []string{m.Body})...); err != nil {
+				t.Errorf("the task %s: %v", m.Body, err)
+			}
+		}
+	}
+	work(0)
+	at := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	item := quarantine.Item{ID: "1", QuarantinedAt: at, Entry: audit.Entry{ID: audit.NewEntryID(at, [10]byte{1}), Tenant: "acme", Timestamp: at, ReceivedAt: at}}
+	err = db.Quarantine().Put(t.Context(), "acme", []quarantine.Item{item})
+	if err == nil {
+		err = db.Quarantine().Delete(t.Context(), "acme", item.ID)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	work(1)
+	if removal, err := db.FreeSpace().Pending(t.Context()); err != nil || removal != 0 {
+		t.Errorf("something is left up to removal %d (%v), want nothing", removal, err)
+	}
+	work(0)
 }

@@ -82,11 +82,16 @@ func isASCII(text string) bool {
 }
 
 func splitASCII(text string) []string {
-	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < '0' || r > '9')
-	})
-	for i := range words {
-		words[i] = audit.Cut(words[i], MaxLength)
+	text = strings.ToLower(text)
+	words := make([]string, 0, len(text)/5) // of English, about
+	for i := 0; i < len(text); i++ {
+		start := i
+		for i < len(text) && (text[i] >= 'a' && text[i] <= 'z' || text[i] >= '0' && text[i] <= '9') {
+			i++
+		}
+		if i > start {
+			words = append(words, audit.Cut(text[start:i], MaxLength))
+		}
 	}
 	return words
 }

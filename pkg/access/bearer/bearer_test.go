@@ -934,3 +934,29 @@ func TestOnlyTenant(t *testing.T) {
 		}
 	}
 }
+
+// TestCaller: a token that was issued later is of the same caller, one with other rights is not.
+func TestCaller(t *testing.T) {
+	mint := func(subject, permission string, at time.Time) string {
+		text, err := bearer.Mint(testSecret, bearer.Token{
+			Claims:   access.Claims{Subject: subject, Tenants: []string{"acme"}, Permissions: []string{permission}},
+			IssuedAt: at, ExpiresAt: at.Add(time.Hour),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bearer.Caller(text)
+	}
+	first := mint("u1", "logs:read", epoch)
+	if got := mint("u1", "logs:read", epoch.Add(24*time.Hour)); got != first {
+		t.Errorf("a token of the next day is of %q, want %q", got, first)
+	}
+	for name, other := range map[string]string{"another subject": mint("u2", "logs:read", epoch), "other rights": mint("u1", "logs:export", epoch), "an API key": bearer.Caller("ocelot_0123"), "nothing": bearer.Caller("")} {
+		if other == first {
+			t.Errorf("%s is the same caller", name)
+		}
+	}
+	if got := bearer.Caller("ocelot_0123"); got != "ocelot_0123" {
+		t.Errorf("an API key is of %q, want itself", got)
+	}
+}

@@ -193,7 +193,11 @@ func newEntrySchema() *Schema {
 		optional("tenant_id", tenantIDSchema("Must equal X-Tenant-ID. It does not select the tenant.").orNull()),
 	}
 	for _, name := range entryjson.ServiceFields() {
-		properties = append(properties, optional(name, &Schema{Description: "Set by the service. A client's value is ignored."}))
+		description := "Set by the service. A client's value is ignored."
+		if name == entryjson.NameChanged {
+			description = "Set by the service. A client's value counts only where both states have the same mask or `" + protect.Removed + "`, as exported entries do."
+		}
+		properties = append(properties, optional(name, &Schema{Description: description}))
 	}
 	return object(properties...).withDescription(fmt.Sprintf("An entry as a client sends it: at most %d KiB of JSON, %d levels deep. Unknown members are refused: put custom data into metadata. "+
 		"Duplicate keys, invalid UTF-8 and lone surrogates are refused, because they could not be returned exactly.", audit.MaxEntryBytes>>10, audit.MaxDepth))

@@ -3,6 +3,7 @@ package apispec_test
 import (
 	"bytes"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -24,6 +25,37 @@ func document(t *testing.T) *openapi3.T {
 		t.Fatal(err)
 	}
 	return doc
+}
+
+// TestGroupByPatternIsWhatTheServiceTakes: clients check a list of fields by the pattern before they send it.
+func TestGroupByPatternIsWhatTheServiceTakes(t *testing.T) {
+	parameter := document(t).Paths.Value("/logs/stats").Get.Parameters.GetByInAndName("query", search.ParamGroupBy)
+	if parameter == nil {
+		t.Fatal("the statistics have no parameter group_by, want one")
+	}
+	pattern, err := regexp.Compile(parameter.Schema.Value.Pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for list, want := range map[string]bool{
+		"action": true, "action,severity": true, "metadata.a": true, "metadata.a.b,user_id": true, `metadata."a,b"`: true, "metadata.cost center": true,
+		`metadata."a\"b"`: true, `metadata."a\\"`: true, `metadata."a\b"`: true, `metadata."\"\\".c,action`: true, `metadata.aws:stack`: true, `metadata.""`: true,
+		`metadata."a".""`: true, `metadata.a"b"c`: true, `metadata.é."日本"`: true,
+		"": false, "color": false, "metadata.": false, "metadata": false, `metadata."a`: false, `metadata."a\"`: false, `metadata."a"b"`: false, `metadata."".a`: false,
+		"action,": false, `action,metadata.`: false,
+	} {
+		if got := pattern.MatchString(list); got != want {
+			t.Errorf("%s: the pattern matches is %t, want %t", list, got, want)
+		}
+		fields, err := audit.SplitFields(list)
+		takes := err == nil && !slices.ContainsFunc(fields, func(f audit.Field) bool {
+			_, ofMetadata := f.MetadataPath()
+			return !ofMetadata && !slices.Contains(audit.FilterFields(), f)
+		})
+		if takes != want {
+			t.Errorf("%s: the service takes it is %t, want %t", list, takes, want)
+		}
+	}
 }
 
 func TestDocumentDescribesEveryRoute(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cleanup"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
@@ -178,7 +179,7 @@ func logOperations() []Operation {
 				"An answer takes at most 25 seconds and has at most %d MiB. One tenant's statistics are counted one at a time; a request that waits too long for its turn gets a 503 with Retry-After. ",
 				audit.MaxEntryGroups, audit.MaxGroups, audit.MaxGroupBytes>>20, audit.MaxPageBytes>>20) + filterLimits,
 			Parameters: append(filterParameters(),
-				Parameter{Name: search.ParamGroupBy, In: InQuery, Description: fmt.Sprintf("Up to %d fields, separated by commas: filter fields or metadata.<path>.", audit.MaxGroupBy),
+				Parameter{Name: search.ParamGroupBy, In: InQuery, Description: fmt.Sprintf("Up to %d fields, separated by commas: filter fields or metadata.<path>. A part of a path in quotes can have any characters: `metadata.\"a,b\"`.", audit.MaxGroupBy),
 					Schema: &Schema{Type: "string", Pattern: groupByPattern()}},
 				Parameter{Name: search.ParamInterval, In: InQuery, Description: "The width of the histogram's buckets: a number and one of s, m, h, d, w, at most 366 days.",
 					Schema: orEmpty(&Schema{Type: "string", Pattern: `^[1-9][0-9]{0,3}[smh]$|^(?:[1-9]|[1-9][0-9]|[12][0-9]{2})d$|^(?:[1-9]|[1-4][0-9])w$`})},
@@ -221,13 +222,17 @@ func bulkItem() *Schema {
 	return &Schema{AnyOf: []*Schema{ref("NewEntry"), {Description: "Anything else is rejected alone."}}}
 }
 
-// fieldPattern is a field that can be grouped by.
+// fieldPattern is the name of a field that can be filtered by, as a member of an object has it.
 func fieldPattern() string {
-	return `(?:` + strings.Join(textsOf(audit.FilterFields()...), "|") + `|metadata\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)`
+	return `(?:` + strings.Join(textsOf(audit.FilterFields()...), "|") + `|metadata\.[\s\S]+)`
 }
 
+// groupByPattern is a list of fields as audit.SplitFields reads it. In quotes, a backslash stands before a quote or
+// another backslash. Before any other character it is itself.
 func groupByPattern() string {
-	one := fieldPattern()
+	const quoted = `(?:[^"\\]|\\[\s\S])`
+	const path = `(?:""|(?:[^,"]|"` + quoted + `+")(?:[^,"]|"` + quoted + `*")*)`
+	one := `(?:` + strings.Join(textsOf(audit.FilterFields()...), "|") + `|metadata\.` + path + `)`
 	return `^` + one + `(?:,` + one + `)?$`
 }
 
@@ -269,12 +274,12 @@ func filterParameters() []Parameter {
 
 var filterLimits = fmt.Sprintf("All filters together have at most %d values, each of at most %d bytes. ", search.MaxFilterValues, search.MaxFilterValueBytes)
 
-const queryHelp = "Full text and field operators. `payment failed` finds both words in the message, `\"payment failed\"` finds them side by side, and `fail*` finds words that begin so. " +
-	"`action:DELETE` compares a field's whole value, `action:(a OR b)` several, and `action:user.*` the beginning. `has:session_id` finds entries with a value. " +
-	"Quote a value with spaces or with `*`. In quotes, `\\\"` and `\\\\` stand for a quote and a backslash. " +
-	"`severity>=ERROR` compares by rank. `metadata.plan:gold` compares a nested value, `metadata.amount>=100` a number, and `metadata.\"a:b\":c` names any member. " +
-	"`ip_address:203.0.113.0/24` is a network. `timestamp:2026-01-31` is that day in UTC, and `received_at` works likewise. RFC 3339 times and `<`, `<=`, `>`, `>=` work too. " +
-	"`-word` excludes a word, `a OR b` finds either, and parentheses group."
+var queryHelp = fmt.Sprintf("Full text and field operators. `payment failed` finds both words in the message, `\"payment failed\"` finds them side by side, and `fail*` finds words that begin so. "+
+	"`action:DELETE` compares a field's whole value, `action:(a OR b)` several, and `action:user.*` the beginning, of up to %d bytes. `has:session_id` finds entries with a value. "+
+	"Quote a value with spaces or with `*`, and put the `*` of a beginning after the quote: `user_id:\"Ann S\"*`, `\"payment fail\"*`. In quotes, `\\\"` and `\\\\` stand for a quote and a backslash. "+
+	"`severity>=ERROR` compares by rank. `metadata.plan:gold` compares a nested value, `metadata.amount>=100` a number, and `metadata.\"a:b\":c` names any member. "+
+	"`ip_address:203.0.113.0/24` is a network. `timestamp:2026-01-31` is that day in UTC, and `received_at` works likewise. RFC 3339 times and `<`, `<=`, `>`, `>=` work too. "+
+	"`-word` excludes a word, `a OR b` finds either, and parentheses group.", audit.MaxPrefix)
 
 // listParameters returns the parameters of a list of entries.
 func listParameters() []Parameter {
@@ -291,7 +296,7 @@ func exportParameters() []Parameter {
 	return []Parameter{
 		{Name: export.ParamFormat, In: InQuery, Description: "`ndjson` is one entry a line, `json` one array, `csv` a table with a header line (RFC 4180), `parquet` a table with types.",
 			Schema: orEmpty(oneOf("", textsOf(export.Formats()...)...).withDefault(string(export.NDJSON)))},
-		{Name: export.ParamFields, In: InQuery, Description: fmt.Sprintf("Up to %d columns in their order, separated by commas: members of an entry, or dotted paths below metadata, before_state and after_state.", export.MaxFields),
+		{Name: export.ParamFields, In: InQuery, Description: fmt.Sprintf("Up to %d columns in their order, separated by commas: members of an entry, or dotted paths below metadata, before_state and after_state. A CSV file with one column has a member that every entry has: %s.", export.MaxFields, strings.Join(entryjson.RequiredFields(), ", ")),
 			Schema: anyText("")},
 		{Name: export.ParamTimeFormat, In: InQuery, Description: "The spelling of times: `epoch_ms` is milliseconds since 1970, as a number.",
 			Schema: orEmpty(oneOf("", textsOf(export.TimeFormats()...)...).withDefault(string(export.RFC3339)))},
@@ -431,10 +436,13 @@ func quarantineOperations() []Operation {
 		},
 		{
 			Name: "delete-quarantine", Group: groupQuarantine,
-			Description:    "The entry is deleted permanently. The deletion is itself recorded in the tenant's log.",
-			Parameters:     []Parameter{item},
-			Responses:      []Response{{Status: http.StatusNoContent, Description: "The entry is deleted."}},
-			ErrorResponses: []ErrorResponse{{httpapi.ProblemNotFound, "The tenant has no such item."}},
+			Description: "The entry is deleted permanently, unless a legal hold covers it. One that the index refused stays stored, and is never sent to the index again. The deletion is itself recorded in the tenant's log.",
+			Parameters:  []Parameter{item},
+			Responses:   []Response{{Status: http.StatusNoContent, Description: "The entry is deleted."}},
+			ErrorResponses: []ErrorResponse{
+				{httpapi.ProblemNotFound, "The tenant has no such item."},
+				{httpapi.ProblemConflict, "A legal hold covers the entry."},
+			},
 		},
 	}
 }

@@ -213,7 +213,7 @@ func (d *document) time(name string, to *time.Time) {
 		d.fault(name, "out_of_range", "must be later than 0001-01-01T00:00:00Z, which some programs write for no time: leave it out instead")
 		return
 	}
-	*to = t.Truncate(time.Millisecond)
+	*to = t
 }
 
 // object returns the object member, or nil if it is missing or of another kind.

@@ -60,8 +60,9 @@ func (w *world) runJobs() {
 	w.t.Helper()
 	worker := &jobs.Worker{
 		Store: w.db.Jobs(), Queues: jobs.Queues{Jobs: w.work, Archive: w.work}, Now: w.clock, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Recorder: w.ingest, Tenants: w.db.Tenants(), Random: w.fill,
 		Runners: map[jobs.Kind]jobs.Runner{jobs.KindErasure: &erasure.Runner{
-			Keys: w.keys, Tombstones: w.tombstones(), Holds: w.db.Holds(), Store: w.db.Entries(), Entries: w.db.Entries(), Index: w.db.Index(), Exports: &export.Remover{Jobs: w.db.Jobs(), Files: w.files, Now: w.clock}, Quarantine: &quarantine.Rewriter{Store: w.db.Quarantine(), Random: w.fill}, Tenants: w.db.Tenants(), Recorder: w.ingest, SettleTime: protect.KeyTTL, Now: w.clock, Random: w.fill,
+			Keys: w.keys, Tombstones: w.tombstones(), Holds: w.db.Holds(), Store: w.db.Entries(), Entries: w.db.Entries(), Index: w.db.Index(), Exports: &export.Remover{Jobs: w.db.Jobs(), Queues: jobs.Queues{Jobs: w.work, Archive: w.work}, Files: w.files, Now: w.clock, Random: w.fill}, Quarantine: &quarantine.Rewriter{Store: w.db.Quarantine()}, Tenants: w.db.Tenants(), Recorder: w.ingest, SettleTime: protect.KeyTTL, Now: w.clock, Random: w.fill,
 			BackupTime: 35 * 24 * time.Hour, Certificates: &certificate.Issuer{Store: w.db.Certificates(), Wrapper: w.master, Random: w.fill},
 		}},
 	}

@@ -243,6 +243,10 @@ func TestQuarantine(t *testing.T) {
 	w.call("admin", "POST", path+"/retry", "", nil).want(t, 202, "").is(t, `{"id":"`+list.Items[0].ID+`","status":"accepted"}`)
 	w.call("admin", "POST", path+"/retry", "", nil).want(t, 404, "not_found")
 	w.processQueues() // it conflicts as before and comes back
+	var set struct{ ID string }
+	w.call("admin", "POST", legalHolds, `{"matter":"Case 17","reason":"letter"}`, nil).want(t, 202, "").decode(t, &set)
+	wantDetail(t, w.call("admin", "DELETE", path, "", nil), `A legal hold covers the entry. Its matter is "Case 17". GET /tenants/{id}/legal-holds lists the holds.`)
+	w.call("admin", "DELETE", legalHolds+"/"+set.ID+"?reason=closed", "", nil).want(t, 200, "")
 	w.call("admin", "DELETE", path, "", nil).want(t, 204, "")
 	w.call("admin", "DELETE", path, "", nil).want(t, 404, "not_found")
 	w.call("admin", "DELETE", "/logs/quarantine/nope", "", nil).want(t, 404, "not_found")

@@ -229,6 +229,8 @@ func TestAnExportBecomesAJob(t *testing.T) {
 		"an empty body": {http.MethodPost, "/logs/exports", `{}`, 202},
 		"bom of ndjson": {http.MethodPost, "/logs/exports", `{"bom":true}`, 422},
 		"no such field": {http.MethodPost, "/logs/exports", `{"fields":["nope"]}`, 422},
+		"empty lines":   {http.MethodGet, "/logs/export?format=csv&fields=session_id", "", 422},
+		"and by a body": {http.MethodPost, "/logs/exports", `{"format":"csv","fields":["metadata.a"]}`, 422},
 		"two formats":   {http.MethodPost, "/logs/exports", `{"format":["csv","json"]}`, 422},
 		"unknown":       {http.MethodPost, "/logs/exports", `{"limit":1}`, 422},
 	} {

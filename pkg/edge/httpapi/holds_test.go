@@ -52,6 +52,25 @@ func TestAHoldFromItsBeginningToItsEnd(t *testing.T) {
 	}
 }
 
+// TestBoundsBetweenMilliseconds: an entry of the last millisecond before the end is covered, one before the beginning
+// is not.
+func TestBoundsBetweenMilliseconds(t *testing.T) {
+	w := newWorld(t)
+	for path, body := range map[string]string{
+		legalHolds:               `{"matter":"m","reason":"r",`,
+		"/tenants/acme/restores": `{"days":1,`,
+	} {
+		var got struct{ From, To string }
+		w.call("admin", "POST", path, body+`"from":"2026-01-01T00:00:00.0005Z","to":"2026-01-31T23:59:59.999999Z"}`, nil).want(t, 202, "").decode(t, &got)
+		if want := "2026-01-01T00:00:00.001Z"; got.From != want {
+			t.Errorf("%s begins at %s, want %s", path, got.From, want)
+		}
+		if want := "2026-02-01T00:00:00.000Z"; got.To != want {
+			t.Errorf("%s ends at %s, want %s", path, got.To, want)
+		}
+	}
+}
+
 func TestHoldsThatCannotBeSet(t *testing.T) {
 	w := newWorld(t)
 	got := w.call("admin", "POST", legalHolds, `{"reason":7,"user_ids":["u",""],"from":"yesterday","to":"0001-01-01T00:00:00Z","colour":"red"}`, nil).want(t, 422, "invalid")

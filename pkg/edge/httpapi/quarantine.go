@@ -22,7 +22,7 @@ func ListQuarantine(gate *Gate, s *quarantine.Service, cursors *cursor.Signer) h
 			resources[i] = quarantine.Resource(r)
 		}
 		read := func(after string, limit int) ([]quarantine.Item, bool, error) {
-			return s.Store.List(req.Context(), req.tenant.ID, resources, after, limit)
+			return s.List(req.Context(), req.tenant.ID, resources, after, limit)
 		}
 		return pageOf(req, cursors, "quarantine of "+string(req.tenant.ID), limit, read, func(w *writer, item *quarantine.Item) string {
 			if req.scope.Allows(&item.Entry) && !s.IsExpired(&req.tenant, item) {
@@ -67,7 +67,7 @@ func RetryQuarantine(gate *Gate, s *quarantine.Service) http.Handler {
 	})
 }
 
-// DeleteQuarantine answers DELETE /logs/quarantine/{id}: the entry is discarded.
+// DeleteQuarantine answers DELETE /logs/quarantine/{id}: the entry is discarded, unless a legal hold covers it.
 func DeleteQuarantine(gate *Gate, s *quarantine.Service) http.Handler {
 	return gate.endpoint("delete-quarantine", func(req *request) (*response, error) {
 		id := req.PathValue("id")
@@ -76,7 +76,7 @@ func DeleteQuarantine(gate *Gate, s *quarantine.Service) http.Handler {
 			err = s.Delete(req.Context(), req.principal, req.tenant, id)
 		}
 		if err != nil {
-			return nil, explain(err, audit.ErrNotFound, ProblemNotFound, noItem)
+			return nil, held(req, explain(err, audit.ErrNotFound, ProblemNotFound, noItem), "A legal hold covers the entry.")
 		}
 		return &response{status: http.StatusNoContent}, nil
 	})

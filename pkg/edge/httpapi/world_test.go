@@ -294,7 +294,7 @@ func (w *world) build() {
 	w.search = &search.Service{Index: faultyIndex{w.db.Index(), w.faults}, Reader: w.db.Entries(), Cursors: w.cursors, TimeZone: time.LoadLocation, Now: w.clock}
 	w.feed = &arrival.Feed{Log: w.db.Arrivals(), Reader: w.db.Entries(), Cursors: w.cursors, Now: w.clock}
 	w.quarantine = &quarantine.Service{
-		Store: w.db.Quarantine(), Standard: w.standard, Priority: w.priority, Index: w.index, Recorder: w.ingest, Now: w.clock,
+		Store: w.db.Quarantine(), Standard: w.standard, Priority: w.priority, Index: w.index, Holds: w.db.Holds(), Recorder: w.ingest, Now: w.clock,
 	}
 	w.jobs = &jobs.Service{Store: w.db.Jobs(), Queues: jobs.Queues{Jobs: w.work, Archive: w.work}, Recorder: w.ingest, Now: w.clock}
 	w.exports = &export.Jobs{Jobs: w.jobs, Entries: w.search, Holds: w.db.Holds(), Files: w.files, Texts: w.keys, Recorder: w.ingest, Now: w.clock, Random: w.fill}

@@ -47,6 +47,11 @@ type Blobs struct {
 	form   form
 	mutex  sync.Mutex // before the lock of lock, so that few threads wait for that
 	lock   *os.File
+	// durable has the folders whose names this process has made durable, up to the root: another process can have been
+	// killed before it did so.
+	durable sync.Map
+	// sync makes the entries of a folder durable.
+	sync func(folder string) error
 }
 
 // Open returns the blobs of a folder. It creates the folder if it does not exist,
@@ -69,6 +74,7 @@ func open(folder string, l layout, f form) (*Blobs, error) {
 		return nil, fmt.Errorf("open blobs: %w", err)
 	}
 	b := &Blobs{root: root, layout: l, form: f}
+	b.sync = b.syncFolder
 	err = errors.Join(root.MkdirAll(unfinished, folderMode), b.removeUnfinished())
 	if err == nil {
 		b.lock, err = root.OpenFile(lockFile, os.O_RDWR|os.O_CREATE, fileMode)
@@ -182,12 +188,12 @@ func (b *Blobs) Replace(ctx context.Context, tenant audit.TenantID, key, etag st
 }
 
 // conflict returns audit.ErrConflict unless the blob has the content: the answer to an earlier call
-// was lost.
+// was lost, or its process was killed before the name was durable.
 func (b *Blobs) conflict(ctx context.Context, at blob, c export.Content) error {
-	if existing, err := b.stat(ctx, at); err == nil && existing.Is(c) {
-		return nil
+	if existing, err := b.stat(ctx, at); err != nil || !existing.Is(c) {
+		return audit.ErrConflict
 	}
-	return audit.ErrConflict
+	return b.sync(path.Dir(at.path))
 }
 
 // write writes a blob. place moves or links its file.
@@ -262,7 +268,9 @@ func (b *Blobs) makeFolders(folder string) error {
 		return nil
 	}
 	if info, err := b.root.Stat(folder); err == nil && info.IsDir() {
-		return nil
+		if _, is := b.durable.Load(folder); is {
+			return nil
+		}
 	}
 	if err := b.makeFolders(path.Dir(folder)); err != nil {
 		return err
@@ -270,11 +278,17 @@ func (b *Blobs) makeFolders(folder string) error {
 	if err := b.root.Mkdir(folder, folderMode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return b.sync(path.Dir(folder))
+	if err := b.sync(path.Dir(folder)); err != nil {
+		return err
+	}
+	if path.Dir(folder) != unfinished { // those are made once
+		b.durable.Store(folder, true)
+	}
+	return nil
 }
 
-// sync makes the entries of a folder durable. Windows has no such call.
-func (b *Blobs) sync(folder string) error {
+// syncFolder makes the entries of a folder durable. Windows has no such call.
+func (b *Blobs) syncFolder(folder string) error {
 	if runtime.GOOS == "windows" {
 		return nil
 	}
@@ -435,13 +449,10 @@ func (b *Blobs) Delete(ctx context.Context, tenant audit.TenantID, key string) e
 		return at.failure("delete", err)
 	}
 	err = b.locked(func() error { return b.remove(at.path) })
-	if isAbsent(err) {
-		return nil
-	}
-	if err == nil {
+	if err == nil || isAbsent(err) { // a call that removed it can have been killed before that was durable
 		err = b.sync(path.Dir(at.path))
 	}
-	if err != nil {
+	if err != nil && !isAbsent(err) { // there is no such folder
 		return at.failure("delete", err)
 	}
 	return nil

@@ -37,6 +37,65 @@ func TestConformanceOfPlainFiles(t *testing.T) {
 	})
 }
 
+// TestARepeatedCallIsDurable: the first one is killed after it has placed or removed the file, or made one of its folders,
+// and before the name is durable. The same call of the next process makes it durable.
+func TestARepeatedCallIsDurable(t *testing.T) {
+	const key = "a/b/c"
+	content := func() export.Content { return export.ContentOf([]byte("one"), "") }
+	var etag string
+	for name, test := range map[string]struct {
+		exists bool
+		do     func(b *fileblob.Blobs) error
+	}{
+		"put":     {false, func(b *fileblob.Blobs) error { return b.Put(t.Context(), "acme", key, content()) }},
+		"create":  {false, func(b *fileblob.Blobs) error { return b.Create(t.Context(), "acme", key, content()) }},
+		"replace": {true, func(b *fileblob.Blobs) error { return b.Replace(t.Context(), "acme", key, etag, content()) }},
+		"delete":  {true, func(b *fileblob.Blobs) error { return b.Delete(t.Context(), "acme", key) }},
+	} {
+		for kill, killed := 1, true; killed; kill++ {
+			folder := t.TempDir()
+			first := opened(t)(fileblob.OpenPlain(folder))
+			if test.exists {
+				before := export.ContentOf([]byte("zero"), "")
+				if err := first.Put(t.Context(), "acme", key, before); err != nil {
+					t.Fatal(err)
+				}
+				found, err := first.Stat(t.Context(), "acme", key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				etag = found.ETag
+			}
+			lost := map[string]bool{} // the folders whose entries are not durable
+			syncs := 0
+			killed = false
+			first.Sync(func(folder string, sync func(string) error) error {
+				if syncs++; syncs < kill {
+					return sync(folder)
+				}
+				killed, lost[folder] = true, true
+				return errKilled
+			})
+			if err := test.do(first); killed != errors.Is(err, errKilled) {
+				t.Fatalf("%s: got error %v, killed %t", name, err, killed)
+			}
+			next := opened(t)(fileblob.OpenPlain(folder))
+			next.Sync(func(folder string, sync func(string) error) error {
+				delete(lost, folder)
+				return sync(folder)
+			})
+			if err := test.do(next); err != nil {
+				t.Errorf("%s again: %v", name, err)
+			}
+			if len(lost) > 0 {
+				t.Errorf("%s, killed at sync %d: the entries of %v are not durable after the next call", name, kill, lost)
+			}
+		}
+	}
+}
+
+var errKilled = errors.New("killed")
+
 // A program without this package finds a plain file under its key, with its content only.
 func TestPlainFilesHaveTheContentOnly(t *testing.T) {
 	folder := t.TempDir()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path"
 	"time"
 
@@ -30,11 +31,35 @@ func (b *Blobs) Purge(ctx context.Context, tenant audit.TenantID, limit int) (in
 	return removed, err
 }
 
+// CountRecords counts what Purge would remove.
+func (b *Blobs) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	uploads, err := b.uploadsOf(ctx, tenant, math.MaxInt)
+	if err != nil {
+		return 0, fmt.Errorf("count the uploads of %s: %w", tenant, err)
+	}
+	n := int64(len(uploads))
+	err = export.EachListed(ctx, b.List, tenant, "", func(export.Listed) error { n++; return nil })
+	return n, err
+}
+
 func (b *Blobs) purgeUploads(ctx context.Context, tenant audit.TenantID, limit int) (removed int, err error) {
+	uploads, err := b.uploadsOf(ctx, tenant, limit)
+	for _, upload := range uploads {
+		if err != nil || ctx.Err() != nil {
+			return removed, errors.Join(err, ctx.Err())
+		}
+		err = b.removeUpload(upload)
+		removed++
+	}
+	return removed, err
+}
+
+// uploadsOf returns up to limit unfinished uploads of the tenant.
+func (b *Blobs) uploadsOf(ctx context.Context, tenant audit.TenantID, limit int) (uploads []export.Upload, err error) {
 	entries, err := fs.ReadDir(b.root.FS(), unfinished)
 	for _, entry := range entries {
-		if err != nil || removed >= limit || ctx.Err() != nil {
-			return removed, errors.Join(err, ctx.Err())
+		if err != nil || len(uploads) >= limit || ctx.Err() != nil {
+			return uploads, errors.Join(err, ctx.Err())
 		}
 		text, readErr := b.root.ReadFile(path.Join(unfinished, entry.Name(), aboutFile))
 		if readErr != nil {
@@ -42,11 +67,10 @@ func (b *Blobs) purgeUploads(ctx context.Context, tenant audit.TenantID, limit i
 		}
 		var what about
 		if json.Unmarshal(text, &what) == nil && what.Tenant == tenant {
-			err = b.removeUpload(export.Upload{ID: entry.Name()})
-			removed++
+			uploads = append(uploads, export.Upload{ID: entry.Name()})
 		}
 	}
-	return removed, err
+	return uploads, err
 }
 
 // RemoveOlder removes blobs that were last written before a time, of all tenants, and unfinished

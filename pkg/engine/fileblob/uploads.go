@@ -220,6 +220,9 @@ func (b *Blobs) AbortUpload(ctx context.Context, tenant audit.TenantID, u export
 	return nil
 }
 
+// maxRemovals bounds the attempts of removeUpload. Completions that began before can add a copy each.
+const maxRemovals = 20
+
 // removeUpload removes what says whose upload it is last, so that a call that was killed can be repeated.
 func (b *Blobs) removeUpload(u export.Upload) error {
 	folder := path.Join(unfinished, u.ID)
@@ -230,6 +233,9 @@ func (b *Blobs) removeUpload(u export.Upload) error {
 		}
 	}
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = b.root.RemoveAll(folder)
+	}
+	for n := 1; errors.Is(err, fs.ErrExist) && n < maxRemovals; n++ { // the folder was not empty: it got a copy meanwhile
 		err = b.root.RemoveAll(folder)
 	}
 	if err != nil {

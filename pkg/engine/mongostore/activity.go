@@ -15,19 +15,20 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Activity is the register of active days. It implements activity.Register and jobs.Purger.
+// Activity is the register of active days. It implements activity.Register and jobs.CountedPurger.
 type Activity struct{ db *DB }
 
 // Activity returns the register.
 func (db *DB) Activity() *Activity { return &Activity{db} }
 
 const (
-	fieldWork     = "work"
-	fieldReceived = "received" // the day of receipt, absent if the work does not tell these days apart
-	fieldDay      = "day"      // of the timestamps, absent likewise
-	fieldTouches  = "touches"
-	fieldChecks   = "checks"
-	fieldDue      = "due_at" // absent for a day that is due only once it is touched
+	fieldWork         = "work"
+	fieldReceived     = "received" // the day of receipt, absent if the work does not tell these days apart
+	fieldDay          = "day"      // of the timestamps, absent likewise
+	fieldTouches      = "touches"
+	fieldChecks       = "checks"
+	fieldDue          = "due_at"        // absent for a day that is due only once it is touched
+	fieldClaimedUntil = "claimed_until" // absent for a day that was not claimed since its last check
 )
 
 // dayDocument is a record. The zero time stands for an absent day.
@@ -39,12 +40,13 @@ type dayDocument struct {
 	Day      time.Time `bson:"day,omitempty"`
 	Touches  int64     `bson:"touches"`
 	Checks   int       `bson:"checks"`
+	Claimed  time.Time `bson:"claimed_until,omitempty"`
 }
 
 func (d *dayDocument) record() activity.Day {
 	return activity.Day{
 		Work: activity.Work(d.Work), Tenant: audit.TenantID(d.Tenant), Receipt: activity.Receipt{Received: d.Received.UTC(), Day: d.Day.UTC()},
-		Touches: d.Touches, Checks: d.Checks,
+		Touches: d.Touches, Checks: d.Checks, Claimed: d.Claimed.UTC(),
 	}
 }
 
@@ -73,6 +75,18 @@ func (a *Activity) Touch(ctx context.Context, tenant audit.TenantID, receipts []
 	}
 	if err != nil {
 		return fmt.Errorf("register active days of %s: %w", tenant, err)
+	}
+	return nil
+}
+
+// TouchDays implements cleanup.Register. It is one command, as Touch is.
+func (a *Activity) TouchDays(ctx context.Context, days []activity.Day, due time.Time) error {
+	touches := make([]mongo.WriteModel, len(days))
+	for i := range days {
+		touches[i] = touchOf(&days[i], due)
+	}
+	if err := retry(ctx, func() error { return a.touch(ctx, touches) }); err != nil {
+		return fmt.Errorf("touch %d days: %w", len(days), err)
 	}
 	return nil
 }
@@ -188,28 +202,63 @@ func (a *Activity) DueDays(ctx context.Context, work activity.Work, at time.Time
 	return due, nil
 }
 
+// Claim implements activity.Register. It is one command for many days.
+func (a *Activity) Claim(ctx context.Context, days []activity.Day, until time.Time) error {
+	if len(days) == 0 {
+		return nil
+	}
+	claims := make([]mongo.WriteModel, len(days))
+	for i := range days {
+		earlier := append(withKey(keyOfDay(&days[i])), bson.E{Key: fieldDue, Value: bson.D{{Key: "$lt", Value: until}}}, lastClaim(&days[i]))
+		claim := bson.D{{Key: "$set", Value: bson.D{{Key: fieldDue, Value: until}, {Key: fieldClaimedUntil, Value: until}}}}
+		claims[i] = mongo.NewUpdateOneModel().SetFilter(earlier).SetUpdate(claim)
+	}
+	err := retry(ctx, func() error {
+		faults, err := a.db.writeMany(ctx, collectionActivity, claims)
+		for _, fault := range faults {
+			err = failure(ctx, fault)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("claim %d days: %w", len(days), err)
+	}
+	return nil
+}
+
+// lastClaim is the condition that the last claim of a day is the one that it has.
+func lastClaim(day *activity.Day) bson.E {
+	if day.Claimed.IsZero() {
+		return bson.E{Key: fieldClaimedUntil, Value: nil} // absent too
+	}
+	return bson.E{Key: fieldClaimedUntil, Value: day.Claimed}
+}
+
 // DueAt implements activity.Register.
-func (a *Activity) DueAt(ctx context.Context, day activity.Day) (time.Time, error) {
+func (a *Activity) DueAt(ctx context.Context, day activity.Day) (due, claimed time.Time, err error) {
 	raw, err := a.db.read(ctx, collectionActivity, readpref.Primary(), keyOfDay(&day))
 	if errors.Is(err, audit.ErrNotFound) {
-		return time.Time{}, nil
+		return due, claimed, nil
 	}
 	if err != nil {
-		return time.Time{}, fmt.Errorf("due time of %s: %w", keyOfDay(&day), err)
+		return due, claimed, fmt.Errorf("due time of %s: %w", keyOfDay(&day), err)
 	}
-	due, _ := raw.Lookup(fieldDue).TimeOK() // absent: zero
-	return due.UTC(), nil
+	due, _ = raw.Lookup(fieldDue).TimeOK() // absent: zero
+	claimed, _ = raw.Lookup(fieldClaimedUntil).TimeOK()
+	return due.UTC(), claimed.UTC(), nil
 }
 
 // Check implements activity.Register.
 func (a *Activity) Check(ctx context.Context, day activity.Day, due time.Time) error {
-	update := bson.D{{Key: "$set", Value: bson.D{{Key: fieldChecks, Value: day.Checks}, {Key: fieldDue, Value: due}}}}
+	set, unset := bson.D{{Key: fieldChecks, Value: day.Checks}}, bson.D{{Key: fieldClaimedUntil, Value: ""}}
 	if due.IsZero() {
-		update = bson.D{{Key: "$set", Value: bson.D{{Key: fieldChecks, Value: day.Checks}}}, {Key: "$unset", Value: bson.D{{Key: fieldDue, Value: ""}}}}
+		unset = append(unset, bson.E{Key: fieldDue, Value: ""})
+	} else {
+		set = append(set, bson.E{Key: fieldDue, Value: due})
 	}
-	untouched := append(withKey(keyOfDay(&day)), bson.E{Key: fieldTouches, Value: day.Touches})
-	err := a.db.updateOne(ctx, collectionActivity, untouched, update)
-	if err != nil && !errors.Is(err, audit.ErrNotFound) { // not found: it was touched meanwhile
+	untouched := append(withKey(keyOfDay(&day)), bson.E{Key: fieldTouches, Value: day.Touches}, lastClaim(&day))
+	err := a.db.updateOne(ctx, collectionActivity, untouched, bson.D{{Key: "$set", Value: set}, {Key: "$unset", Value: unset}})
+	if err != nil && !errors.Is(err, audit.ErrNotFound) { // not found: it was touched or claimed meanwhile
 		return fmt.Errorf("check %s: %w", keyOfDay(&day), err)
 	}
 	return nil
@@ -222,4 +271,9 @@ func (a *Activity) Purge(ctx context.Context, tenant audit.TenantID, limit int) 
 		return 0, fmt.Errorf("purge active days of %s: %w", tenant, err)
 	}
 	return n, nil
+}
+
+// CountRecords implements jobs.Counter.
+func (a *Activity) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return a.db.countRecords(ctx, "active days", collectionActivity, indexQuarantineItem, tenant)
 }

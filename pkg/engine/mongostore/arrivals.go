@@ -17,7 +17,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 )
 
-// Arrivals stores the arrival log of each tenant. It implements arrival.Log and jobs.Purger.
+// Arrivals stores the arrival log of each tenant. It implements arrival.Log and jobs.CountedPurger.
 //
 // A log has one document for each segment. The first place of a segment is part of its _id,
 // and it follows from the segment before, which a majority has. Only one of two concurrent
@@ -331,6 +331,11 @@ func (a *Arrivals) Purge(ctx context.Context, tenant audit.TenantID, limit int) 
 		return 0, fmt.Errorf("purge the arrival log of %s: %w", tenant, err)
 	}
 	return n, nil
+}
+
+// CountRecords implements jobs.Counter.
+func (a *Arrivals) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return a.db.countRecords(ctx, "arrival log", collectionArrivals, indexID, tenant, arrivalRange(tenant, 0, math.MaxInt64))
 }
 
 // arrivalIndexes returns the index of the messages, which is unique among the segments of a

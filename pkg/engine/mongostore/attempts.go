@@ -16,7 +16,7 @@ import (
 )
 
 // Attempts says which refused attempts are recorded, one document for each caller and hour. It
-// implements attempts.Claims and jobs.Purger. MongoDB removes a document some hours after its hour.
+// implements attempts.Claims and jobs.CountedPurger. MongoDB removes a document some hours after its hour.
 type Attempts struct{ db *DB }
 
 // Attempts returns the claims of refused attempts.
@@ -67,13 +67,23 @@ func (s *Attempts) claim(ctx context.Context, slot attempts.Slot, most int) (boo
 	return err == nil, failure(ctx, err)
 }
 
+// attemptsOf selects the tenant's records by their keys.
+func attemptsOf(tenant audit.TenantID) bson.E {
+	return bson.E{Key: fieldKey, Value: bson.D{
+		{Key: "$gte", Value: keyOf(tenant, "")}, {Key: "$lt", Value: string(tenant) + "0"}, // "0" follows "/"
+	}}
+}
+
 // Purge implements jobs.Purger.
 func (s *Attempts) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
-	n, err := s.db.purge(ctx, collectionAttempts, indexID, tenant, limit, bson.E{Key: fieldKey, Value: bson.D{
-		{Key: "$gte", Value: keyOf(tenant, "")}, {Key: "$lt", Value: string(tenant) + "0"}, // "0" follows "/"
-	}})
+	n, err := s.db.purge(ctx, collectionAttempts, indexID, tenant, limit, attemptsOf(tenant))
 	if err != nil {
 		return 0, fmt.Errorf("purge the refused attempts of %s: %w", tenant, err)
 	}
 	return n, nil
+}
+
+// CountRecords implements jobs.Counter.
+func (s *Attempts) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return s.db.countRecords(ctx, "refused attempts", collectionAttempts, indexID, tenant, attemptsOf(tenant))
 }

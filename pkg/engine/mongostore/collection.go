@@ -199,7 +199,12 @@ func (db *DB) replaceOne(ctx context.Context, name string, query bson.D, doc any
 // replaceCurrent replaces the document with this key if the condition holds for it. It returns
 // audit.ErrPrecondition if it does not, and audit.ErrNotFound if there is no document.
 func (db *DB) replaceCurrent(ctx context.Context, name, key string, condition bson.E, doc any) error {
-	err := db.replaceOne(ctx, name, append(withKey(key), condition), doc)
+	return db.missed(ctx, name, key, db.replaceOne(ctx, name, append(withKey(key), condition), doc))
+}
+
+// missed says why a conditional write changed no document: it returns audit.ErrPrecondition if the one with the
+// key exists. It returns other errors as they are.
+func (db *DB) missed(ctx context.Context, name, key string, err error) error {
 	if !errors.Is(err, audit.ErrNotFound) {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 // Connections keeps the clients' connections. It implements stream.Connections
-// and jobs.Purger. The times of connections are stored by the server's clock. MongoDB removes a
+// and jobs.CountedPurger. The times of connections are stored by the server's clock. MongoDB removes a
 // connection about a minute after its ExpiresAt.
 type Connections struct{ db *DB }
 
@@ -230,4 +230,9 @@ func (s *Connections) Purge(ctx context.Context, tenant audit.TenantID, limit in
 		return 0, fmt.Errorf("purge connections of %s: %w", tenant, err)
 	}
 	return n, nil
+}
+
+// CountRecords implements jobs.Counter.
+func (s *Connections) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return s.db.countRecords(ctx, "connections", collectionConnections, indexSubscribed, tenant)
 }

@@ -13,7 +13,7 @@ import (
 type IsolationFunc func(ctx context.Context, tenant audit.TenantID) (audit.Isolation, error)
 
 // Entries is the system of record. It implements ingest.Store, search.Reader,
-// search.IDLister, arrival.Reader, retention.Store and jobs.Purger.
+// search.IDLister, arrival.Reader, retention.Store and jobs.CountedPurger.
 type Entries struct {
 	db        *DB
 	isolation IsolationFunc

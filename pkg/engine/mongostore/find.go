@@ -21,7 +21,7 @@ const findTimeout = 5 * time.Second
 
 // Index lists entries while the search index is down, as far as MongoDB's own
 // indexes can answer. It returns ErrNoIndex for all other requests. It implements
-// search.Index. It may read from secondaries, which can be behind. A position's
+// search.Index and arrival.Reader. It may read from secondaries, which can be behind. A position's
 // Tie is the entry's id in its 36-character form.
 type Index struct {
 	db        *DB

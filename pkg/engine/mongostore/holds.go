@@ -13,7 +13,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
-// Holds keeps legal holds, each under its tenant. It implements hold.Store and jobs.Purger.
+// Holds keeps legal holds, each under its tenant. It implements hold.Store and jobs.CountedPurger.
 type Holds struct{ db *DB }
 
 // Holds returns the legal holds.
@@ -145,4 +145,9 @@ func (s *Holds) Purge(ctx context.Context, tenant audit.TenantID, limit int) (in
 		return 0, fmt.Errorf("purge holds of %s: %w", tenant, err)
 	}
 	return n, nil
+}
+
+// CountRecords implements jobs.Counter.
+func (s *Holds) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return s.db.countRecords(ctx, "holds", collectionHolds, indexCreated, tenant)
 }

@@ -44,6 +44,7 @@ const (
 	indexSeverity        = "severity"
 	indexResource        = "resource"
 	indexDeletable       = "deletable"
+	indexMarked          = "marked"
 	indexMessage         = "text"
 	indexExpiry          = "expiry"
 	indexKeyHash         = "hash"
@@ -90,7 +91,7 @@ func entryIndexes(set Indexes) []mongo.IndexModel {
 		fields = append(append([]string{fieldTenant}, fields...), fieldKey)
 		return mongo.IndexModel{Keys: ascending(fields...), Options: options.Index().SetName(name)}
 	}
-	indexes := []mongo.IndexModel{by(indexUser, fieldUserID), by(indexResource, fieldResourceID), deletableIndex()}
+	indexes := []mongo.IndexModel{by(indexUser, fieldUserID), by(indexResource, fieldResourceID), deletableIndex(), markedIndex()}
 	if set == IndexesFull {
 		indexes = append(indexes, by(indexTime, fieldTimestamp), by(indexAction, fieldAction, fieldResourceType), by(indexSeverity, fieldSeverity))
 	}
@@ -110,6 +111,16 @@ func IndexCount(set Indexes) int {
 // The index is sparse: an entry without the field takes no space in it.
 func deletableIndex() mongo.IndexModel {
 	return mongo.IndexModel{Keys: ascending(fieldDeletableAt), Options: options.Index().SetName(indexDeletable).SetExpireAfterSeconds(0).SetSparse(true)}
+}
+
+// markedIndex finds the entries of a tenant that have a deletable_at. The others take no space in it.
+func markedIndex() mongo.IndexModel {
+	return mongo.IndexModel{Keys: ascending(fieldTenant, fieldKey), Options: options.Index().SetName(indexMarked).SetPartialFilterExpression(isMarked())}
+}
+
+// isMarked returns the condition of markedIndex, which its queries repeat.
+func isMarked() bson.D {
+	return bson.D{{Key: fieldDeletableAt, Value: bson.D{{Key: "$exists", Value: true}}}}
 }
 
 // expiryIndex makes MongoDB delete a document about a minute after its expires_at.

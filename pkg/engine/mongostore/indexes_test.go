@@ -22,6 +22,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/engine/mongostore"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
+	"github.com/ocelot-audit/ocelot/pkg/retention"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
@@ -67,6 +68,7 @@ func listed(t *testing.T, c *mongo.Collection) map[string]string {
 		Key     bson.D
 		Unique  bool
 		Expires *int64 `bson:"expireAfterSeconds"`
+		Partial bson.D `bson:"partialFilterExpression"`
 		Weights bson.D // of a real server's text index, whose key it spells in its own way
 	}
 	if err := cursor.All(t.Context(), &specs); err != nil {
@@ -93,6 +95,9 @@ func listed(t *testing.T, c *mongo.Collection) map[string]string {
 		if spec.Expires != nil {
 			text += fmt.Sprintf(" expires after %d", *spec.Expires)
 		}
+		if spec.Partial != nil {
+			text += " of some"
+		}
 		indexes[spec.Name] = text
 	}
 	return indexes
@@ -106,6 +111,7 @@ var fullIndexes = map[string]string{
 	"severity":  "tenant_id,severity,_id",
 	"resource":  "tenant_id,resource_id,_id",
 	"deletable": "deletable_at expires after 0",
+	"marked":    "tenant_id,_id of some",
 	"text":      "tenant_id,message:text",
 }
 
@@ -114,6 +120,7 @@ var leanIndexes = map[string]string{
 	"user":      "tenant_id,user_id,_id",
 	"resource":  "tenant_id,resource_id,_id",
 	"deletable": "deletable_at expires after 0",
+	"marked":    "tenant_id,_id of some",
 }
 
 func TestIndexCount(t *testing.T) {
@@ -230,6 +237,10 @@ func exercise(t *testing.T, db *mongostore.DB) {
 			check("all ids", err)
 			_, err = store.IDs(t.Context(), "acme", march.Add(-time.Hour), march.Add(time.Hour), after, 10)
 			check("ids", err)
+			for _, marked := range []bool{false, true} {
+				_, err = store.Retained(t.Context(), "acme", retention.Selection{From: march.Add(-time.Hour), After: after, Marked: marked}, 10)
+				check("entries to retain", err)
+			}
 		}
 	}
 	position := &audit.Position{Time: entry.Timestamp, Tie: entry.ID.String()}
@@ -402,7 +413,7 @@ func hintOf(command bson.Raw) string {
 
 // queriedIndexes are all but those that only keep documents or serve operators.
 var queriedIndexes = []string{
-	"_id_", "user", "action", "severity", "resource", "isolation",
+	"_id_", "user", "action", "severity", "resource", "marked", "isolation",
 	"hash", "tenant_created", "tenant_item", "tenant_type", "tenant_resource", "tenant_messages", "tenant_days", "tenant_subscribed", "resume", "work_due",
 }
 
@@ -481,6 +492,31 @@ func TestCountsWithFewerIndexes(t *testing.T) {
 		if got != 10 {
 			t.Errorf("%s: counted %d entries, want 10", indexes, got)
 		}
+	}
+}
+
+// TestMarkedEntriesWithoutTheirIndex: an earlier version created the partition.
+func TestMarkedEntriesWithoutTheirIndex(t *testing.T) {
+	uri := enginetest.Mongo(t)
+	name := newDatabase(t, uri)
+	store := open(t, uri, name).Entries(shared)
+	entries := []audit.Entry{newEntry("acme", march, 1), newEntry("acme", march, 2)}
+	_, err := store.Append(t.Context(), "acme", entries)
+	if err == nil {
+		err = store.Mark(t.Context(), "acme", []audit.EntryID{entries[1].ID}, time.Hour)
+	}
+	if err == nil {
+		err = client(t, uri).Database(name).Collection("logs_2026_03").Indexes().DropOne(t.Context(), "marked")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := store.Retained(t.Context(), "acme", retention.Selection{Marked: true}, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 1 || got[0].ID != entries[1].ID {
+		t.Errorf("got %v, want the marked entry %s", got, entries[1].ID)
 	}
 }
 

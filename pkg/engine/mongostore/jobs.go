@@ -29,6 +29,7 @@ const (
 	fieldResumeAt   = "resume_at"
 	fieldSweepAt    = "sweep_at"
 	fieldCheckpoint = "checkpoint"
+	fieldResent     = "resent"
 )
 
 // jobDocument is the stored form of a job. Its ResumeAt is resume_at while the job is not finished,
@@ -52,6 +53,8 @@ type jobDocument struct {
 	Checkpoint   string     `bson:"checkpoint,omitempty"` // JSON
 	Generation   int64      `bson:"generation"`
 	Committed    bool       `bson:"committed,omitempty"`
+	Failing      string     `bson:"failing,omitempty"` // JSON
+	ReportID     string     `bson:"report_id,omitempty"`
 	Archive      bool       `bson:"archive,omitempty"`
 	Failures     int        `bson:"failures,omitempty"`
 	ResumeAt     *time.Time `bson:"resume_at,omitempty"`
@@ -72,17 +75,28 @@ func newJobDocument(j *jobs.Job) (jobDocument, error) {
 	if j.Certificate != (certificate.ID{}) {
 		doc.Certificate = j.Certificate.String()
 	}
+	if !j.ReportID.IsZero() {
+		doc.ReportID = j.ReportID.String()
+	}
 	if j.State.Finished() {
 		doc.ExpiresAt, doc.SweepAt = optional(j.FinishedAt.Add(jobs.Retention)), optional(j.ResumeAt)
 	} else {
 		doc.ResumeAt = optional(j.ResumeAt)
 	}
-	if j.Scope == nil {
-		return doc, nil
+	var err error
+	if doc.Scope, err = optionalJSON(j.Scope); err == nil {
+		doc.Failing, err = optionalJSON(j.Failing)
 	}
-	scope, err := json.Marshal(j.Scope)
-	doc.Scope = string(scope)
 	return doc, err
+}
+
+// optionalJSON returns the JSON form of a value, and an empty string for nil.
+func optionalJSON[T any](value *T) (string, error) {
+	if value == nil {
+		return "", nil
+	}
+	text, err := json.Marshal(value)
+	return string(text), err
 }
 
 func readJob(raw bson.Raw) (jobs.Job, error) {
@@ -103,6 +117,17 @@ func readJob(raw bson.Raw) (jobs.Job, error) {
 	if doc.Scope != "" {
 		if err := json.Unmarshal([]byte(doc.Scope), &job.Scope); err != nil {
 			return jobs.Job{}, fmt.Errorf("the scope in the record %w", errStored)
+		}
+	}
+	if doc.Failing != "" {
+		if err := json.Unmarshal([]byte(doc.Failing), &job.Failing); err != nil {
+			return jobs.Job{}, fmt.Errorf("the failure in the record %w", errStored)
+		}
+	}
+	if doc.ReportID != "" {
+		var err error
+		if job.ReportID, err = audit.ParseEntryID(doc.ReportID); err != nil {
+			return jobs.Job{}, fmt.Errorf("the id of the report %w", errStored)
 		}
 	}
 	if doc.Checkpoint != "" {
@@ -140,6 +165,23 @@ func (s *Jobs) UpdateJob(ctx context.Context, job jobs.Job, generation int64) er
 	}
 	if err != nil {
 		return fmt.Errorf("update job %s of %s: %w", job.ID, job.Tenant, err)
+	}
+	return nil
+}
+
+// PostponeJob implements jobs.Store.
+func (s *Jobs) PostponeJob(ctx context.Context, job jobs.Job, resumeAt time.Time) error {
+	field := fieldResumeAt
+	if job.State.Finished() {
+		field = fieldSweepAt
+	}
+	key := keyOf(job.Tenant, job.ID)
+	same := append(withKey(key), bson.E{Key: fieldGeneration, Value: job.Generation}, bson.E{Key: field, Value: job.ResumeAt})
+	err := s.db.updateOne(ctx, collectionJobs, same, bson.D{
+		{Key: "$set", Value: bson.D{{Key: field, Value: resumeAt}}}, {Key: "$inc", Value: bson.D{{Key: fieldResent, Value: 1}}},
+	})
+	if err = s.db.missed(ctx, collectionJobs, key, err); err != nil {
+		return fmt.Errorf("postpone job %s of %s: %w", job.ID, job.Tenant, err)
 	}
 	return nil
 }

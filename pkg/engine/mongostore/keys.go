@@ -11,7 +11,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
-// Keys keeps API keys. It implements tenants.KeyStore and jobs.Purger. The
+// Keys keeps API keys. It implements tenants.KeyStore and jobs.CountedPurger. The
 // id and the hash of a key are unique among all tenants.
 type Keys struct{ db *DB }
 
@@ -159,4 +159,9 @@ func (s *Keys) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int
 		return 0, fmt.Errorf("purge keys of %s: %w", tenant, err)
 	}
 	return n, nil
+}
+
+// CountRecords implements jobs.Counter.
+func (s *Keys) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return s.db.countRecords(ctx, "keys", collectionKeys, indexKeyTenant, tenant)
 }

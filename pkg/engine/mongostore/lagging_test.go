@@ -170,6 +170,32 @@ func TestIDsLackNothingThatASecondaryLacks(t *testing.T) {
 	}
 }
 
+// TestWhatASecondaryStillHasIsGone: a restore would take it for a living entry, and not bring it back.
+func TestWhatASecondaryStillHasIsGone(t *testing.T) {
+	primary, secondary := enginetest.StartMongo(t), enginetest.StartMongo(t)
+	uri, _ := replicaSet(t, primary, secondary)
+	name := newDatabase(t, primary.URL())
+	db := open(t, uri, name, mongostore.WithReadPreference("secondaryPreferred"))
+	gone, kept := newEntry("acme", march, 1), newEntry("acme", march, 2)
+	appendAll(t, open(t, secondary.URL(), name).Entries(shared), "acme", gone)
+	appendAll(t, db.Entries(shared), "acme", kept)
+	ids := []audit.EntryID{gone.ID, kept.ID}
+	stored, err := db.Entries(shared).EntriesByID(t.Context(), "acme", ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := audit.IDsOf(stored), []audit.EntryID{kept.ID}; !slices.Equal(got, want) {
+		t.Errorf("read the entries %v, want %v", got, want)
+	}
+	listed, err := db.Index(shared).EntriesByID(t.Context(), "acme", ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := audit.IDsOf(listed); !slices.Equal(got, ids) {
+		t.Errorf("lists read %v, want %v", got, ids)
+	}
+}
+
 // TestFeedOverALaggingSecondary: the feed reads from a secondary that answers as long ago. It
 // passes over no entry that the secondary merely lacks.
 func TestFeedOverALaggingSecondary(t *testing.T) {
@@ -201,7 +227,7 @@ func TestFeedOverALaggingSecondary(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	feed := &arrival.Feed{Log: db.Arrivals(), Reader: db.Entries(shared), Cursors: cursor.NewSigner(make([]byte, 32)), Now: time.Now}
+	feed := &arrival.Feed{Log: db.Arrivals(), Reader: db.Index(shared), Cursors: cursor.NewSigner(make([]byte, 32)), Now: time.Now}
 	tenant := audit.Tenant{ID: "acme", Settings: audit.Settings{}} // keeps entries for ever
 	var got []audit.EntryID
 	members[1].finds.Store(0)

@@ -81,7 +81,7 @@ func WithPoolSize(n int) Option { return func(db *DB) { db.poolSize = n } }
 // Partitions that exist keep theirs.
 func WithIndexes(indexes Indexes) Option { return func(db *DB) { db.indexes = indexes } }
 
-// WithReadPreference selects the servers that answer lists and EntriesByID, by the name of a
+// WithReadPreference selects the servers that answer lists and Index.EntriesByID, by the name of a
 // MongoDB read preference such as secondaryPreferred. Secondaries can be behind. All other
 // reads go to the primary, which is also the default for lists.
 func WithReadPreference(name string) Option { return func(db *DB) { db.readPreference = name } }

@@ -345,6 +345,10 @@ func TestListsGoToTheServersOfTheReadPreference(t *testing.T) {
 		mode, _ := finds[len(finds)-1].Lookup("$readPreference", "mode").StringValueOK()
 		return mode
 	}
+	stored := from(func(ctx context.Context) error {
+		_, err := db.Entries(shared).EntriesByID(ctx, "acme", []audit.EntryID{newEntry("acme", march, 1).ID})
+		return err
+	})
 	list := from(func(ctx context.Context) error {
 		_, err := db.Index(shared).Find(ctx, "acme", audit.Filter{}, audit.PageRequest{Limit: 10})
 		return err
@@ -354,16 +358,23 @@ func TestListsGoToTheServersOfTheReadPreference(t *testing.T) {
 		return err
 	})
 	many := from(func(ctx context.Context) error { // the last read is for what a secondary lacks
-		_, err := db.Entries(shared).EntriesByID(ctx, "acme", []audit.EntryID{newEntry("acme", march, 2).ID})
+		_, err := db.Index(shared).EntriesByID(ctx, "acme", []audit.EntryID{newEntry("acme", march, 2).ID})
 		return err
 	})
-	for id, want := range map[uint32]int{1: 1, 2: 2} { // the second does not exist
-		before := len(sent.named("find"))
-		if _, err := db.Entries(shared).EntriesByID(t.Context(), "acme", []audit.EntryID{newEntry("acme", march, id).ID}); err != nil {
-			t.Fatal(err)
-		}
-		if got := len(sent.named("find")) - before; got != want {
-			t.Errorf("entry %d: %d reads, want %d: what a server lacks is asked of the primary", id, got, want)
+	for name, reader := range map[string]interface {
+		EntriesByID(context.Context, audit.TenantID, []audit.EntryID) ([]audit.Entry, error)
+	}{"listed": db.Index(shared), "stored": db.Entries(shared)} {
+		for id, want := range map[uint32]int{1: 1, 2: 2} { // the second does not exist
+			if name == "stored" {
+				want = 1 // the primary alone
+			}
+			before := len(sent.named("find"))
+			if _, err := reader.EntriesByID(t.Context(), "acme", []audit.EntryID{newEntry("acme", march, id).ID}); err != nil {
+				t.Fatal(err)
+			}
+			if got := len(sent.named("find")) - before; got != want {
+				t.Errorf("%s entry %d: %d reads, want %d: what a server of lists lacks is asked of the primary", name, id, got, want)
+			}
 		}
 	}
 	if list == "" {
@@ -374,6 +385,9 @@ func TestListsGoToTheServersOfTheReadPreference(t *testing.T) {
 	}
 	if point != "" && point != "primary" {
 		t.Errorf("a point read goes to %q, want the primary", point)
+	}
+	if stored != "" && stored != "primary" {
+		t.Errorf("a read of stored entries by id goes to %q, want the primary", stored)
 	}
 	if many != "" && many != "primary" {
 		t.Errorf("the last read of entries by id goes to %q, want the primary", many)

@@ -52,8 +52,6 @@ const (
 	maxFamilies = 1000
 	// maxComputed is how many partitions a call reads without a look at the records.
 	maxComputed = 3
-	// maxAhead is how far in the future the newest entries can be.
-	maxAhead = audit.MaxFutureTimestamp + audit.MaxClockError
 )
 
 // registry caches the records of partitions: those of the shared ones under "", and
@@ -81,7 +79,7 @@ func (db *DB) partitions(ctx context.Context, tenant audit.TenantID, isolation a
 		}
 	}
 	now := db.now()
-	current := through(partitionOf(tenant, isolation, now), partitionOf(tenant, isolation, now.Add(maxAhead)))
+	current := through(partitionOf(tenant, isolation, now), partitionOf(tenant, isolation, now.Add(audit.MaxLead)))
 	registered, err := db.registered(ctx, current[0].tenant)
 	if err != nil {
 		return nil, err

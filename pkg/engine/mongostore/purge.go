@@ -122,3 +122,21 @@ func (db *DB) purge(ctx context.Context, name, index string, tenant audit.Tenant
 	_, err = collection.DeleteMany(ctx, append(ofTenant(tenant), bson.E{Key: fieldKey, Value: bson.D{{Key: "$in", Value: keys}}}))
 	return len(keys), failure(ctx, err)
 }
+
+// countRecords counts the documents that purge would delete.
+func (db *DB) countRecords(ctx context.Context, what, name, index string, tenant audit.TenantID, conditions ...bson.E) (int64, error) {
+	return db.countWhere(ctx, what, name, index, tenant, append(ofTenant(tenant), conditions...))
+}
+
+// countWhere counts documents of the tenant. The index must answer the filter. It reads the primary.
+func (db *DB) countWhere(ctx context.Context, what, name, index string, tenant audit.TenantID, filter bson.D) (int64, error) {
+	collection, err := db.collection(name)
+	if err != nil {
+		return 0, err
+	}
+	n, err := collection.CountDocuments(ctx, filter, options.Count().SetHint(index))
+	if err != nil {
+		return 0, fmt.Errorf("count the %s of %s: %w", what, tenant, failure(ctx, err))
+	}
+	return n, nil
+}

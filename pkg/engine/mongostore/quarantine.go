@@ -1,8 +1,10 @@
 package mongostore
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -15,7 +17,7 @@ import (
 )
 
 // Quarantine keeps entries that a step refused. It implements quarantine.Store
-// and jobs.Purger.
+// and jobs.CountedPurger.
 type Quarantine struct{ db *DB }
 
 // Quarantine returns the quarantine.
@@ -189,6 +191,53 @@ func (q *Quarantine) Item(ctx context.Context, tenant audit.TenantID, id string)
 	return item, nil
 }
 
+// Existing implements quarantine.Store.
+func (q *Quarantine) Existing(ctx context.Context, tenant audit.TenantID, ids []string) (existing []string, err error) {
+	keys := make([]string, len(ids))
+	for i := range ids {
+		keys[i] = keyOf(tenant, ids[i])
+	}
+	err = q.db.confirm(ctx, collectionQuarantine, keys, nil, func(key string, _ bson.Raw) error {
+		existing = append(existing, strings.TrimPrefix(key, keyOf(tenant, "")))
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for %d quarantine items of %s: %w", len(ids), tenant, err)
+	}
+	return existing, nil
+}
+
+// Replace implements quarantine.Store.
+func (q *Quarantine) Replace(ctx context.Context, tenant audit.TenantID, item quarantine.Item, entry audit.Entry) error {
+	err := retry(ctx, func() error { return q.replace(ctx, tenant, item, &entry) })
+	if err != nil {
+		return fmt.Errorf("replace quarantine item %s of %s: %w", item.ID, tenant, err)
+	}
+	return nil
+}
+
+func (q *Quarantine) replace(ctx context.Context, tenant audit.TenantID, item quarantine.Item, entry *audit.Entry) error {
+	doc, err := q.db.read(ctx, collectionQuarantine, readpref.Primary(), keyOf(tenant, item.ID))
+	if err != nil {
+		return err
+	}
+	stored, err := readItem(doc)
+	if err != nil {
+		return err
+	}
+	// An attempt whose answer was lost can have replaced it already.
+	if text := appendEntry(nil, &stored.Entry); !bytes.Equal(text, appendEntry(nil, &item.Entry)) && !bytes.Equal(text, appendEntry(nil, entry)) {
+		return audit.ErrPrecondition
+	}
+	item.Entry = *entry
+	changed, err := itemDocument(tenant, &item)
+	if err != nil {
+		return err
+	}
+	unchanged := bson.E{Key: fieldEntry, Value: bson.D{{Key: "$eq", Value: doc.Lookup(fieldEntry)}}}
+	return q.db.replaceCurrent(ctx, collectionQuarantine, keyOf(tenant, item.ID), unchanged, changed)
+}
+
 // Delete implements quarantine.Store.
 func (q *Quarantine) Delete(ctx context.Context, tenant audit.TenantID, id string) error {
 	if err := q.db.deleteOne(ctx, collectionQuarantine, withKey(keyOf(tenant, id))); err != nil {
@@ -204,4 +253,9 @@ func (q *Quarantine) Purge(ctx context.Context, tenant audit.TenantID, limit int
 		return 0, fmt.Errorf("purge quarantine of %s: %w", tenant, err)
 	}
 	return n, nil
+}
+
+// CountRecords implements jobs.Counter.
+func (q *Quarantine) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return q.db.countRecords(ctx, "quarantine", collectionQuarantine, indexQuarantineItem, tenant)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/quota"
 )
 
-// Quotas has the accounts of the tenants' quotas. It implements quota.Leases and jobs.Purger.
+// Quotas has the accounts of the tenants' quotas. It implements quota.Leases and jobs.CountedPurger.
 // Its clock is the server's, which each update returns. MongoDB removes an account a day after
 // its last use.
 type Quotas struct{ db *DB }
@@ -98,4 +98,9 @@ func (s *Quotas) Purge(ctx context.Context, tenant audit.TenantID, limit int) (i
 		return 0, fmt.Errorf("purge the quota of %s: %w", tenant, err)
 	}
 	return n, nil
+}
+
+// CountRecords implements jobs.Counter.
+func (s *Quotas) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return s.db.countWhere(ctx, "quota", collectionQuotas, indexID, tenant, withKey(string(tenant)))
 }

@@ -40,21 +40,32 @@ func (db *DB) entry(ctx context.Context, isolation IsolationFunc, tenant audit.T
 	return db.findOne(ctx, partitionOf(tenant, level, id.Time()).String(), indexID, query)
 }
 
-// EntriesByID implements arrival.Reader. It asks the servers that answer
-// lists. A secondary can be behind, so the primary is asked for the ids that it lacks.
+// EntriesByID implements search.EntryReader. It asks the primary: jobs decide by it what they remove or bring back,
+// and a secondary can still have what was removed.
 func (s *Entries) EntriesByID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) ([]audit.Entry, error) {
-	entries, err := s.entriesByID(ctx, tenant, ids)
+	entries, err := s.db.entriesByID(ctx, s.isolation, tenant, ids, readpref.Primary())
 	if err != nil {
 		return nil, fmt.Errorf("%d entries of %s: %w", len(ids), tenant, err)
 	}
 	return entries, nil
 }
 
-func (s *Entries) entriesByID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) ([]audit.Entry, error) {
+// EntriesByID implements arrival.Reader. It asks the servers that answer
+// lists. A secondary can be behind, so the primary is asked for the ids that it lacks.
+func (x *Index) EntriesByID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) ([]audit.Entry, error) {
+	entries, err := x.db.entriesByID(ctx, x.isolation, tenant, ids, x.db.listsFrom)
+	if err != nil {
+		return nil, fmt.Errorf("%d listed entries of %s: %w", len(ids), tenant, err)
+	}
+	return entries, nil
+}
+
+// entriesByID asks a server, and the primary for what that does not have.
+func (db *DB) entriesByID(ctx context.Context, isolated IsolationFunc, tenant audit.TenantID, ids []audit.EntryID, from *readpref.ReadPref) ([]audit.Entry, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	isolation, err := s.isolation.of(ctx, tenant)
+	isolation, err := isolated.of(ctx, tenant)
 	if err != nil {
 		return nil, err
 	}
@@ -66,11 +77,11 @@ func (s *Entries) entriesByID(ctx context.Context, tenant audit.TenantID, ids []
 		}
 		missing[p][keyOfEntry(tenant, id)] = true
 	}
-	entries, err := s.db.takeEntries(ctx, tenant, s.db.listsFrom, missing)
-	if err != nil || s.db.listsFrom.Mode() == readpref.PrimaryMode {
+	entries, err := db.takeEntries(ctx, tenant, from, missing)
+	if err != nil || from.Mode() == readpref.PrimaryMode {
 		return entries, err
 	}
-	rest, err := s.db.takeEntries(ctx, tenant, readpref.Primary(), missing)
+	rest, err := db.takeEntries(ctx, tenant, readpref.Primary(), missing)
 	return append(entries, rest...), err
 }
 

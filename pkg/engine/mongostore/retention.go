@@ -2,6 +2,7 @@ package mongostore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -40,17 +41,31 @@ func (s *Entries) retained(ctx context.Context, tenant audit.TenantID, of retent
 	return found, err
 }
 
-// retainedIn returns the first entries in one partition, with the server's times.
-func (db *DB) retainedIn(ctx context.Context, p partition, tenant audit.TenantID, of retention.Selection, limit int) (found []retention.Entry, err error) {
+// retainedIn returns the first entries in one partition, with the server's times. The index of the marked entries finds
+// these beside any number of others.
+func (db *DB) retainedIn(ctx context.Context, p partition, tenant audit.TenantID, of retention.Selection, limit int) ([]retention.Entry, error) {
+	if !of.Marked {
+		return db.retainedBy(ctx, indexID, p, tenant, of, limit)
+	}
+	found, err := db.retainedBy(ctx, indexMarked, p, tenant, of, limit)
+	var server mongo.ServerError
+	if errors.As(err, &server) && server.HasErrorCode(codeBadValue) { // the partition was created without that index
+		return db.retainedBy(ctx, indexID, p, tenant, of, limit)
+	}
+	return found, err
+}
+
+// retainedBy is retainedIn by an index.
+func (db *DB) retainedBy(ctx context.Context, index string, p partition, tenant audit.TenantID, of retention.Selection, limit int) (found []retention.Entry, err error) {
 	query := append(ofTenant(tenant), keysAfter(tenant, audit.Time{From: of.From, To: of.To}, of.After).condition())
 	if of.Marked {
-		query = append(query, bson.E{Key: fieldDeletableAt, Value: bson.D{{Key: "$exists", Value: true}}})
+		query = append(query, isMarked()...)
 	}
 	fields := ascending(fieldKey, fieldTimestamp, fieldUserID, fieldAction, fieldSeverity, fieldSubmittedBy, fieldReceivedAt, fieldRestoredUntil, fieldDeletableAt)
 	if of.Encrypted {
 		fields = append(fields, bson.E{Key: fieldEncrypted, Value: 1})
 	}
-	o := options.Find().SetHint(indexID).SetSort(ascending(fieldKey)).SetLimit(int64(limit)).SetBatchSize(int32(limit)).SetProjection(fields)
+	o := options.Find().SetHint(index).SetSort(ascending(fieldKey)).SetLimit(int64(limit)).SetBatchSize(int32(limit)).SetProjection(fields)
 	err = db.find(ctx, p.String(), query, o, func(doc bson.Raw) (bool, error) {
 		e, err := readEntry(doc)
 		if err != nil {
@@ -70,18 +85,51 @@ func (db *DB) retainedIn(ctx context.Context, p partition, tenant audit.TenantID
 
 // Mark implements retention.Store. MongoDB removes an entry about a minute after its time.
 func (s *Entries) Mark(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID, after time.Duration) error {
-	now, _, err := s.db.serverNow(ctx)
-	if err == nil {
-		unmarked := bson.E{Key: fieldDeletableAt, Value: bson.D{{Key: "$exists", Value: false}}}
-		err = s.eachPartition(ctx, tenant, ids, func(c *mongo.Collection, entries bson.D) error {
-			_, err := c.UpdateMany(ctx, append(entries, unmarked), set(bson.E{Key: fieldDeletableAt, Value: now.Add(after)}))
-			return err
-		})
-	}
-	if err != nil {
+	if err := s.mark(ctx, tenant, ids, after); err != nil {
 		return fmt.Errorf("mark %d entries of %s: %w", len(ids), tenant, err)
 	}
 	return nil
+}
+
+// mark marks those of the entries that are not marked and that meet the conditions.
+func (s *Entries) mark(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID, after time.Duration, conditions ...bson.E) error {
+	now, _, err := s.db.serverNow(ctx)
+	if err != nil {
+		return err
+	}
+	conditions = append(conditions, bson.E{Key: fieldDeletableAt, Value: bson.D{{Key: "$exists", Value: false}}})
+	return s.eachPartition(ctx, tenant, ids, func(c *mongo.Collection, entries bson.D) error {
+		_, err := c.UpdateMany(ctx, append(entries, conditions...), set(bson.E{Key: fieldDeletableAt, Value: now.Add(after)}))
+		return err
+	})
+}
+
+// MarkRead implements cleanup.Marker. An entry that was sent again has a later time than all that were read before,
+// and an entry that was restored again has the time of another restore.
+func (s *Entries) MarkRead(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) error {
+	received, restored := map[time.Time]bool{}, map[time.Time]bool{}
+	for i := range entries {
+		received[entries[i].ReceivedAt], restored[entries[i].RestoredUntil] = true, true
+	}
+	err := s.mark(ctx, tenant, audit.IDsOf(entries), 0,
+		bson.E{Key: fieldReceivedAt, Value: oneOf(received)}, bson.E{Key: fieldRestoredUntil, Value: oneOf(restored)})
+	if err != nil {
+		return fmt.Errorf("mark %d entries of %s: %w", len(entries), tenant, err)
+	}
+	return nil
+}
+
+// oneOf returns the condition that a field has one of the times. The zero time is that of a field that is absent.
+func oneOf(times map[time.Time]bool) bson.D {
+	values := make(bson.A, 0, len(times))
+	for t := range times {
+		if t.IsZero() {
+			values = append(values, nil)
+		} else {
+			values = append(values, t)
+		}
+	}
+	return bson.D{{Key: "$in", Value: values}}
 }
 
 // Unmark implements retention.Store.

@@ -37,7 +37,7 @@ const (
 func IndexBytes(set Indexes, w Workload) float64 {
 	bytes := w.keyCell(0, w.Tenants) + // _id
 		w.fieldCell(w.UserID, w.UsersPerTenant) + w.fieldCell(w.ResourceID, w.ResourcesPerTenant)
-	// The index on deletable_at is sparse, and an entry has the field only in its last week.
+	// The indexes of deletable_at have only entries with the field, which an entry has in its last week.
 	if set == IndexesFull {
 		const severityName = len("CRITICAL")
 		bytes += dateBytes + w.keyCell(0, w.Tenants) + // time; the prefix ends in the date

@@ -15,7 +15,7 @@ import (
 )
 
 // Streams stores the live stream of each tenant that has subscribers: one document, whose _id
-// is the tenant's id. It implements stream.Streams and jobs.Purger. All times are stored by the
+// is the tenant's id. It implements stream.Streams and jobs.CountedPurger. All times are stored by the
 // server's clock. MongoDB removes a stream about a minute after its end.
 type Streams struct{ db *DB }
 
@@ -269,6 +269,11 @@ func (s *Streams) Purge(ctx context.Context, tenant audit.TenantID, limit int) (
 		return 0, fmt.Errorf("purge the stream of %s: %w", tenant, err)
 	}
 	return n, nil
+}
+
+// CountRecords implements jobs.Counter.
+func (s *Streams) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return s.db.countWhere(ctx, "stream", collectionStreams, indexID, tenant, withKey(string(tenant)))
 }
 
 // maxContention bounds the attempts of workers that change one stream at the same time.

@@ -15,7 +15,7 @@ import (
 )
 
 // TenantKeys keeps the wrapped keys that encrypt values, one document for each subject. It implements
-// protect.KeyStore and jobs.Purger. A document without a wrapped key says that it was destroyed.
+// protect.KeyStore and jobs.CountedPurger. A document without a wrapped key says that it was destroyed.
 type TenantKeys struct{ db *DB }
 
 // TenantKeys returns the keys.
@@ -139,17 +139,26 @@ func (s *TenantKeys) destroy(ctx context.Context, tenant audit.TenantID, ref pro
 	return err
 }
 
+// subjectKeysOf selects the tenant's keys but for its root.
+func subjectKeysOf(tenant audit.TenantID) bson.E {
+	root := tenantKeyID(tenant, protect.RootRef.Subject)                                                              // the lowest id of the tenant
+	return bson.E{Key: fieldKey, Value: bson.D{{Key: "$gt", Value: root}, {Key: "$lt", Value: string(tenant) + "0"}}} // "0" follows "/"
+}
+
 // Purge implements jobs.Purger. It destroys the root first. That the tenant had one stays known, so
 // that no process makes another.
 func (s *TenantKeys) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	if err := s.DestroyKey(ctx, tenant, protect.RootRef); err != nil {
 		return 0, err
 	}
-	root := tenantKeyID(tenant, protect.RootRef.Subject) // the lowest id of the tenant
-	n, err := s.db.purge(ctx, collectionTenantKeys, indexID, tenant, limit,
-		bson.E{Key: fieldKey, Value: bson.D{{Key: "$gt", Value: root}, {Key: "$lt", Value: string(tenant) + "0"}}}) // "0" follows "/"
+	n, err := s.db.purge(ctx, collectionTenantKeys, indexID, tenant, limit, subjectKeysOf(tenant))
 	if err != nil {
 		return 0, fmt.Errorf("purge the keys of %s: %w", tenant, err)
 	}
 	return n, nil
+}
+
+// CountRecords implements jobs.Counter.
+func (s *TenantKeys) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return s.db.countRecords(ctx, "tenant keys", collectionTenantKeys, indexID, tenant, subjectKeysOf(tenant))
 }

@@ -30,6 +30,10 @@ const (
 	maxPath  = 64
 )
 
+// A shortened value keeps more bytes than a prefix can have, so that prefixes need only the indexed
+// values. Shorten leaves out 45 of the bytes at most: 43 for the hash, and a part of a character.
+const _ = uint(maxValue - 45 - audit.MaxPrefix)
+
 var pathEscapes = strings.NewReplacer(`\`, `\\`, `=`, `\=`)
 
 // pathToken returns the token of a metadata path. It has no unescaped "=".

@@ -97,3 +97,8 @@ func (x *Index) Count(ctx context.Context, tenant audit.TenantID, from, to time.
 	}
 	return n, nil
 }
+
+// CountRecords implements jobs.Counter.
+func (x *Index) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return x.Count(ctx, tenant, time.Time{}, time.Time{})
+}

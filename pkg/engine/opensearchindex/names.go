@@ -96,7 +96,7 @@ func (s scope) familyAt(receivedAt time.Time) family {
 
 const (
 	// maxLead is longer than an entry's timestamp can be after its receipt.
-	maxLead = audit.MaxFutureTimestamp + audit.MaxClockError + time.Hour
+	maxLead = audit.MaxLead + time.Hour
 	// maxNamedMonths is how many months of a family a request names one by one. A request
 	// for more addresses all months of the family.
 	maxNamedMonths = 24

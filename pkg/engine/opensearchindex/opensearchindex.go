@@ -31,12 +31,12 @@ var (
 	_ search.Index       = (*Index)(nil)
 	_ search.IndexWriter = (*Index)(nil)
 	_ search.IDLister    = (*Index)(nil)
-	_ jobs.Purger        = (*Index)(nil)
+	_ jobs.CountedPurger = (*Index)(nil)
 	_ tenants.IndexSizes = (*Index)(nil)
 )
 
 // Index is the search index of all tenants. It implements search.Index,
-// search.IndexWriter, search.IDLister and jobs.Purger. It is safe for
+// search.IndexWriter, search.IDLister and jobs.CountedPurger. It is safe for
 // concurrent use.
 type Index struct {
 	config Config

@@ -25,9 +25,10 @@ import (
 //	                                        ↘ or it has entries: unblock, then delete the lock
 //
 // No acknowledged entry is removed. A write that came before the block is counted, and OpenSearch
-// refuses a later one: Put sends it again, which creates the index by its template. The last request
-// names both indexes, and OpenSearch deletes none of them if one is missing. So a removal that slept
-// deletes nothing: whoever takes its lock over deletes the lock first.
+// refuses a later one: Put sends it again, which creates the index by its template. Each request that
+// blocks, unblocks or deletes the index names the lock too, and OpenSearch changes none of them if one is
+// missing. So a removal that slept does nothing: whoever takes its lock over deletes the lock first. That
+// is why the lock is an index: no other request fails as a whole in every version.
 //
 // Each index that a removal has blocked has a lock. If a lock is older than Index.lockTime by OpenSearch's
 // clock, its process was killed: the next run, or a Put that meets the block, unblocks the index.
@@ -58,6 +59,9 @@ type lock struct {
 	name, index string
 	createdAt   time.Time
 }
+
+// both names the index and its lock in a request, which fails if one of them is missing.
+func (l *lock) both() string { return "/" + l.index + "," + l.name }
 
 func (x *Index) lockPrefix() string { return x.config.Prefix + "-removal-" }
 
@@ -206,10 +210,12 @@ func (x *Index) monthEnd(index string) (end time.Time, ok bool) {
 // errLocked is the error. Stale locks are deleted: their removals delete nothing from then on.
 func (x *Index) acquire(ctx context.Context, index string) (lock, error) {
 	mine := x.newLock(index)
-	settings := map[string]any{"number_of_shards": 1, "number_of_replicas": 0, "hidden": true}
-	err := x.manage(ctx, http.MethodPut, "/"+mine.name, map[string]any{"settings": map[string]any{"index": settings}})
+	err := x.createLock(ctx, &mine, 0)
 	var response *responseError
-	if err != nil && (!errors.As(err, &response) || !response.has(kindExists)) { // it exists if an answer was lost
+	if errors.As(err, &response) && response.status == http.StatusBadRequest && x.config.Replicas > 0 {
+		err = x.createLock(ctx, &mine, x.config.Replicas)
+	}
+	if err != nil {
 		return lock{}, err
 	}
 	stale, err := x.staleBeside(ctx, &mine)
@@ -222,6 +228,18 @@ func (x *Index) acquire(ctx context.Context, index string) (lock, error) {
 		}
 	}
 	return mine, nil
+}
+
+// createLock creates a lock. Without replicas it needs only one shard of those that the cluster may have. A
+// domain of several zones with standby refuses an index without the replicas that it asks for.
+func (x *Index) createLock(ctx context.Context, l *lock, replicas int) error {
+	settings := map[string]any{"number_of_shards": 1, "number_of_replicas": replicas, "hidden": true}
+	err := x.manage(ctx, http.MethodPut, "/"+l.name, map[string]any{"settings": map[string]any{"index": settings}})
+	var response *responseError
+	if errors.As(err, &response) && response.has(kindExists) { // an answer was lost
+		return nil
+	}
+	return err
 }
 
 // staleBeside returns the other locks of the same index if all are stale, and otherwise errLocked.
@@ -264,9 +282,9 @@ func (x *Index) removeIfEmpty(ctx context.Context, index string) (removed bool, 
 	if err != nil {
 		return false, err
 	}
-	empty, err := x.blockIfEmpty(bounded, index)
+	empty, err := x.blockIfEmpty(bounded, &mine)
 	if err == nil && empty {
-		if err = x.manage(bounded, http.MethodDelete, "/"+index+","+mine.name, nil); err == nil {
+		if err = x.manage(bounded, http.MethodDelete, mine.both(), nil); err == nil {
 			return true, nil
 		}
 	}
@@ -274,18 +292,19 @@ func (x *Index) removeIfEmpty(ctx context.Context, index string) (removed bool, 
 		err = nil
 	}
 	undo := x.unblock(ctx, mine)
-	if errors.Is(undo, errLostLock) { // whoever took it over may have unblocked the index before this process blocked it
+	if errors.Is(undo, errLostLock) { // whoever took it over unblocks the index, or was killed
 		undo = x.undoRemoval(ctx, index)
 	}
 	return false, errors.Join(err, undo)
 }
 
-// blockIfEmpty blocks writes to an index and reports whether it has no entries then. OpenSearch
+// blockIfEmpty blocks writes to the index of a lock and reports whether it has no entries then. OpenSearch
 // answers once all writes before the block are done.
-func (x *Index) blockIfEmpty(ctx context.Context, index string) (bool, error) {
-	if err := x.block(ctx, index); err != nil {
+func (x *Index) blockIfEmpty(ctx context.Context, mine *lock) (bool, error) {
+	if err := x.block(ctx, mine); err != nil {
 		return false, err
 	}
+	index := mine.index
 	body, err := x.sendWrite(ctx, httpRequest{method: http.MethodPost, path: "/" + index + "/_refresh"})
 	if err != nil {
 		return false, err
@@ -297,24 +316,24 @@ func (x *Index) blockIfEmpty(ctx context.Context, index string) (bool, error) {
 	return n == 0, err
 }
 
-// block blocks writes to an index. OpenSearch adds a temporary block first. Once every copy of every
+// block blocks writes to the index of a lock, and to the lock. OpenSearch adds a temporary block first. Once every copy of every
 // shard has confirmed it, it is replaced by the block that index.blocks.write describes. If a copy
 // does not confirm it in time, OpenSearch answers 200, and the temporary block stays. Only another
 // request can replace it.
-func (x *Index) block(ctx context.Context, index string) error {
-	r := httpRequest{method: http.MethodPut, path: "/" + index + "/_block/write", query: url.Values{"timeout": {blockTimeout}}}
+func (x *Index) block(ctx context.Context, mine *lock) error {
+	r := httpRequest{method: http.MethodPut, path: mine.both() + "/_block/write", query: url.Values{"timeout": {blockTimeout}}}
 	_, err := retry(ctx, x.config.WriteBudget, func() ([]byte, error) {
 		body, err := x.sendWithin(ctx, x.config.Timeouts.Write, r)
 		if err == nil {
-			err = checkBlocked(body)
+			err = checkBlocked(body, mine.index)
 		}
 		return body, err
 	})
 	return withReason(err)
 }
 
-// checkBlocked returns an error if an index is not blocked. The answer omits indexes that were before.
-func checkBlocked(body []byte) error {
+// checkBlocked returns an error if the index is not blocked. The answer omits indexes that were before.
+func checkBlocked(body []byte, index string) error {
 	var response struct {
 		Indices []struct {
 			Name    string `json:"name"`
@@ -325,7 +344,7 @@ func checkBlocked(body []byte) error {
 		return unexpectedResponse(err)
 	}
 	for _, i := range response.Indices {
-		if !i.Blocked {
+		if i.Name == index && !i.Blocked {
 			return fmt.Errorf("OpenSearch has not blocked writes to all shards of %s", i.Name)
 		}
 	}
@@ -346,8 +365,8 @@ func (x *Index) unblock(ctx context.Context, mine lock) error {
 	if !slices.ContainsFunc(locks, func(l lock) bool { return l.name == mine.name }) {
 		return errLostLock
 	}
-	if err = x.block(ctx, mine.index); err == nil {
-		err = x.manage(ctx, http.MethodPut, "/"+mine.index+"/_settings", map[string]any{"index.blocks.write": nil})
+	if err = x.block(ctx, &mine); err == nil {
+		err = x.manage(ctx, http.MethodPut, mine.both()+"/_settings", map[string]any{"index.blocks.write": nil})
 	}
 	if err != nil && !isNotFound(err) {
 		return err

@@ -1,7 +1,9 @@
 package opensearchindex_test
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -391,5 +393,94 @@ func TestAnIndexWithAFailedRefreshIsNotRemoved(t *testing.T) {
 	put(t, open(t, url, prefix, brief), acme, newEntry(acme, 1))
 	if diff := cmp.Diff([]string{index}, indexes(t, url, prefix)); diff != "" {
 		t.Errorf("indexes (-want +got):\n%s", diff)
+	}
+}
+
+// TestARemovalThatLostItsLockBlocksNothing stops a removal before it blocks the index, and before it unblocks the index
+// of one that was killed. Meanwhile another takes its lock over, and the index is made again. Then the first goes on for
+// one request and is killed. A writer that finds no lock is not to find a block.
+func TestARemovalThatLostItsLockBlocksNothing(t *testing.T) {
+	url := enginetest.OpenSearch(t)
+	for name, at := range map[string]string{"block": "/_block/write", "unblock": "/_settings"} {
+		t.Run(name, func(t *testing.T) {
+			prefix := newPrefix(t, url)
+			index := emptied(t, url, prefix)
+			proxy := enginetest.NewHTTPProxy(t, url)
+			stop := enginetest.NewStop()
+			var mu sync.Mutex
+			reached := false
+			proxy.Inject(func(r *http.Request) enginetest.HTTPFault {
+				mu.Lock()
+				dead, here := reached, !reached && strings.HasSuffix(r.URL.Path, at)
+				reached = reached || here
+				mu.Unlock()
+				switch {
+				case dead:
+					return enginetest.Cut()
+				case here:
+					stop.Here()
+				case at == "/_settings" && strings.HasSuffix(r.URL.Path, "/_count"): // it finds that it cannot go on
+					return enginetest.Answer(http.StatusInternalServerError, `{}`)
+				}
+				return nil
+			})
+			slept := open(t, proxy.URL(), prefix, daysLater, brief)
+			stopped := stop.While(func() { _, _ = slept.RemoveEmptyIndexes(t.Context()) }, func() {
+				other := open(t, url, prefix, daysLater)
+				other.UseLockTime(-time.Second)
+				if removed, err := other.RemoveEmptyIndexes(t.Context()); err != nil || !slices.Equal(removed, []string{index}) {
+					t.Errorf("the other removed %v, %v, want %s", removed, err, index)
+				}
+				put(t, open(t, url, prefix), acme, newEntry(acme, 1))
+				if at == "/_settings" { // somebody relies on a block now
+					engineRequest(t, http.MethodPut, url+"/"+index+"/_block/write", nil, nil)
+				}
+			})
+			if !stopped {
+				t.Fatalf("no request ends with %s", at)
+			}
+			if at == "/_settings" {
+				if _, err := search.PutEntries(t.Context(), open(t, url, prefix, brief), acme, []audit.Entry{newEntry(acme, 2)}); !audit.IsUnavailable(err) {
+					t.Errorf("put: %v, want that the index is still blocked", err)
+				}
+				return
+			}
+			if diff := cmp.Diff([]string{index}, indexes(t, url, prefix)); diff != "" {
+				t.Errorf("indexes (-want +got):\n%s", diff)
+			}
+			put(t, open(t, url, prefix, brief), acme, newEntry(acme, 2))
+		})
+	}
+}
+
+// TestADomainThatWantsReplicasGetsThem: a domain of several zones with standby refuses an index without them.
+func TestADomainThatWantsReplicasGetsThem(t *testing.T) {
+	url := enginetest.OpenSearch(t)
+	prefix := newPrefix(t, url)
+	index := emptied(t, url, prefix)
+	proxy := enginetest.NewHTTPProxy(t, url)
+	var refused, accepted int
+	proxy.Inject(func(r *http.Request) enginetest.HTTPFault {
+		if r.Method != http.MethodPut || !strings.HasPrefix(r.URL.Path, "/"+prefix+"-removal-") {
+			return nil
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if strings.Contains(string(body), `"number_of_replicas":0`) {
+			refused++
+			return enginetest.Answer(http.StatusBadRequest, `{"error":{"type":"validation_exception"}}`)
+		}
+		accepted++
+		return nil
+	})
+	removed, err := open(t, proxy.URL(), prefix, daysLater, func(c *opensearchindex.Config) { c.Replicas = 1 }).RemoveEmptyIndexes(t.Context())
+	if err != nil || !slices.Equal(removed, []string{index}) {
+		t.Errorf("removed %v, %v, want %s", removed, err, index)
+	}
+	if refused != 1 || accepted != 1 {
+		t.Errorf("%d locks were refused and %d accepted, want one each", refused, accepted)
 	}
 }

@@ -60,9 +60,30 @@ type deleted struct {
 	Failures []json.RawMessage `json:"failures"`
 }
 
+// maxDeletions is how often a deletion by query is tried that finds documents and deletes none.
+const maxDeletions = 3
+
 // deleteBy deletes what a query finds. A closed index makes it fail. It returns an
 // *audit.UnavailableError if it found documents and could delete none.
-func (x *Index) deleteBy(ctx context.Context, path, routing string, q query) (deleted, error) {
+func (x *Index) deleteBy(ctx context.Context, path, routing string, q query) (result deleted, err error) {
+	for range maxDeletions {
+		result, err = x.deleteOnce(ctx, path, routing, q)
+		if err != nil || result.Deleted > 0 || result.Total == 0 || len(result.Failures) > 0 {
+			break
+		}
+		// It found what was visible, and others have written all of it since then.
+		if _, err = x.sendWrite(ctx, httpRequest{method: http.MethodPost, path: path + "/_refresh"}); err != nil {
+			return result, err
+		}
+	}
+	if err == nil && result.Deleted == 0 && (result.Total > 0 || len(result.Failures) > 0) {
+		err = &audit.UnavailableError{Err: fmt.Errorf("of %d documents none was deleted, %d failures", result.Total, len(result.Failures))}
+	}
+	return result, err
+}
+
+// deleteOnce sends a deletion by query.
+func (x *Index) deleteOnce(ctx context.Context, path, routing string, q query) (deleted, error) {
 	body, err := json.Marshal(q)
 	if err != nil {
 		return deleted{}, err
@@ -75,9 +96,6 @@ func (x *Index) deleteBy(ctx context.Context, path, routing string, q query) (de
 	var result deleted
 	if err := json.Unmarshal(raw, &result); err != nil {
 		return deleted{}, err
-	}
-	if result.Deleted == 0 && (result.Total > 0 || len(result.Failures) > 0) { // others write them at the same time
-		return result, &audit.UnavailableError{Err: fmt.Errorf("of %d documents none was deleted, %d failures", result.Total, len(result.Failures))}
 	}
 	return result, nil
 }

@@ -2,7 +2,6 @@ package s3blob_test
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"os"
 	"testing"
@@ -18,6 +17,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/engine/s3blob"
 	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/buckettest"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/conformance"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
 )
@@ -41,7 +41,7 @@ func TestConformanceOfKeys(t *testing.T) {
 }
 
 func runConformance(t *testing.T, client client, gaps []conformance.Gap) {
-	bucket := newBucket(t, client)
+	bucket := buckettest.New(t, client.Client)
 	conformance.Blobs(t, func(*testing.T) conformance.BlobsUnderTest {
 		return conformance.BlobsUnderTest{Blobs: client.blobs(bucket), Gaps: gaps, Damage: func(t *testing.T, tenant audit.TenantID, key string) {
 			damage(t, client, bucket, "tenant="+string(tenant)+"/"+key)
@@ -89,56 +89,6 @@ func configOf(endpoint, secret string) aws.Config {
 	}
 }
 
-// newBucket creates a bucket of a new name, which is gone after the test.
-func newBucket(t *testing.T, client client) string {
-	t.Helper()
-	bucket := "ocelot-test-" + uuid.NewString()
-	_, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &bucket, CreateBucketConfiguration: &types.CreateBucketConfiguration{
-		LocationConstraint: types.BucketLocationConstraint(client.Options().Region),
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { removeBucket(t, client, bucket) })
-	return bucket
-}
-
-// removeBucket removes a bucket with all that is in it, and fails the test where
-// parts of unfinished uploads are.
-func removeBucket(t *testing.T, client client, bucket string) {
-	t.Helper()
-	ctx := context.Background() // the test's own has ended
-	uploads, err := client.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: &bucket})
-	if err != nil {
-		t.Error(err)
-	} else if len(uploads.Uploads) > 0 {
-		t.Errorf("%d uploads are left unfinished, want 0", len(uploads.Uploads))
-	}
-	pages := s3.NewListObjectsV2Paginator(client, &s3.ListObjectsV2Input{Bucket: &bucket})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var objects []types.ObjectIdentifier
-		for _, object := range page.Contents {
-			objects = append(objects, types.ObjectIdentifier{Key: object.Key})
-		}
-		if len(objects) == 0 {
-			break
-		}
-		deleted, err := client.DeleteObjects(ctx, &s3.DeleteObjectsInput{Bucket: &bucket, Delete: &types.Delete{Objects: objects}})
-		if err != nil {
-			t.Fatal(err)
-		} else if len(deleted.Errors) > 0 {
-			t.Fatalf("got errors %v from the deletion, want none", deleted.Errors)
-		}
-	}
-	if _, err := client.DeleteBucket(ctx, &s3.DeleteBucketInput{Bucket: &bucket}); err != nil {
-		t.Error(err)
-	}
-}
-
 // damage puts an object in the place of another that differs in one byte.
 func damage(t *testing.T, client client, bucket, key string) {
 	t.Helper()
@@ -162,7 +112,7 @@ func damage(t *testing.T, client client, bucket, key string) {
 
 func TestConformanceOfPresign(t *testing.T) {
 	client := newClient(t)
-	blobs := client.blobs(newBucket(t, client))
+	blobs := client.blobs(buckettest.New(t, client.Client))
 	conformance.Presigner(t, func(*testing.T) conformance.PresignerUnderTest {
 		return conformance.PresignerUnderTest{Blobs: blobs, Presigner: blobs}
 	})
@@ -170,7 +120,7 @@ func TestConformanceOfPresign(t *testing.T) {
 
 func TestConformanceOfUploads(t *testing.T) {
 	client := newClient(t)
-	blobs := client.blobs(newBucket(t, client))
+	blobs := client.blobs(buckettest.New(t, client.Client))
 	conformance.Uploads(t, func(*testing.T) conformance.UploadsUnderTest {
 		return conformance.UploadsUnderTest{Uploads: blobs, Blobs: blobs, Presigner: blobs, Purger: blobs, Files: blobs}
 	})
@@ -189,7 +139,7 @@ func (c client) keepVersions(t *testing.T, bucket string) {
 // TestAnErasedFileHasNoVersion: a bucket with versions keeps what was removed, but for what was erased.
 func TestAnErasedFileHasNoVersion(t *testing.T) {
 	client := newClient(t)
-	bucket := newBucket(t, client)
+	bucket := buckettest.New(t, client.Client)
 	client.keepVersions(t, bucket)
 	blobs := client.blobs(bucket)
 	for _, key := range []string{"revealed/1", "revealed/1", "revealed/10"} {

@@ -20,6 +20,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/s3blob"
 	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/buckettest"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
 )
 
@@ -43,7 +44,7 @@ func newHarmed(t *testing.T) harmed {
 	t.Helper()
 	endpoint := sharedEngine(t)
 	client := clientOf(endpoint)
-	bucket := newBucket(t, client)
+	bucket := buckettest.New(t, client.Client)
 	proxy := enginetest.NewHTTPProxy(t, endpoint)
 	return harmed{Blobs: clientOf(proxy.URL()).blobs(bucket), direct: client.blobs(bucket), client: client, bucket: bucket, proxy: proxy}
 }
@@ -361,7 +362,7 @@ func TestConformanceWhenPartsFail(t *testing.T) {
 	}
 	if _, err := h.direct.Stat(t.Context(), "a", "key"); !errors.Is(err, audit.ErrNotFound) {
 		t.Errorf("after a cancelled upload: got error %v, want %v", err, audit.ErrNotFound)
-	} // newBucket looks for parts that are left
+	} // buckettest looks for parts that are left
 }
 
 func TestConformanceUnderHarm(t *testing.T) {
@@ -414,7 +415,7 @@ func createUntilStored(ctx context.Context, b *s3blob.Blobs, i int) error {
 
 func TestConformanceOfRefusals(t *testing.T) {
 	endpoint := sharedEngine(t)
-	bucket := newBucket(t, clientOf(endpoint))
+	bucket := buckettest.New(t, clientOf(endpoint).Client)
 	for name, b := range map[string]*s3blob.Blobs{
 		"a wrong secret": newClientOf(configOf(endpoint, "wrong")).blobs(bucket),
 		"no bucket":      clientOf(endpoint).blobs("ocelot-test-absent"),
@@ -441,7 +442,7 @@ func TestConformanceOfRefusals(t *testing.T) {
 
 func TestConformanceOfForeignObjects(t *testing.T) {
 	client := clientOf(sharedEngine(t))
-	bucket := newBucket(t, client)
+	bucket := buckettest.New(t, client.Client)
 	for key, metadata := range map[string]map[string]string{"none": nil, "short": {"sha256": "00"}, "odd": {"sha256": strings.Repeat("x", 64)}} {
 		object := "tenant=a/" + key
 		_, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &bucket, Key: &object, Body: strings.NewReader("x"), Metadata: metadata})

@@ -89,10 +89,12 @@ func (b *Blobs) completeUpload(ctx context.Context, o object, u export.Upload, p
 	switch {
 	case headErr == nil && found.size == size: // of this call or of an earlier one
 		return nil
-	case err != nil && (headErr == nil || status(headErr) == http.StatusNotFound):
+	case headErr != nil && status(headErr) != http.StatusNotFound:
+		return headErr
+	case err != nil:
 		return err
 	case headErr != nil:
-		return headErr
+		return fmt.Errorf("%w: the file was removed at once", export.ErrUploadLost)
 	}
 	return fmt.Errorf("%d bytes, want %d: %w", found.size, size, export.ErrContent)
 }
@@ -177,20 +179,40 @@ func (b *Blobs) deleteAll(ctx context.Context, keys []string) error {
 	return err
 }
 
-func (b *Blobs) abortAll(ctx context.Context, tenant audit.TenantID, limit int) (removed int, err error) {
-	var page struct {
-		Uploads []struct {
-			Key string
-			ID  string `xml:"UploadId"`
-		} `xml:"Upload"`
+// CountRecords counts what Purge would remove: the blobs, and up to 1,000 uploads. A tenant has no more than a few.
+func (b *Blobs) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	uploads, err := b.openUploads(ctx, tenant, export.MaxList)
+	if err != nil {
+		return 0, fmt.Errorf("count the uploads below s3://%s/%s: %w", b.bucket, folder(tenant), awsconfig.Failure(ctx, err))
 	}
-	_, err = b.client.ask(ctx, call{
+	n := int64(len(uploads))
+	err = export.EachListed(ctx, b.List, tenant, "", func(export.Listed) error { n++; return nil })
+	return n, err
+}
+
+// openUpload is an upload as S3 lists it.
+type openUpload struct {
+	Key string
+	ID  string `xml:"UploadId"`
+}
+
+// openUploads returns up to limit uploads of the tenant.
+func (b *Blobs) openUploads(ctx context.Context, tenant audit.TenantID, limit int) ([]openUpload, error) {
+	var page struct {
+		Uploads []openUpload `xml:"Upload"`
+	}
+	_, err := b.client.ask(ctx, call{
 		method: http.MethodGet, bucket: b.bucket, query: url.Values{"uploads": {""}, "prefix": {folder(tenant)}, "max-uploads": {strconv.Itoa(limit)}},
 	}, &page)
+	return page.Uploads, err
+}
+
+func (b *Blobs) abortAll(ctx context.Context, tenant audit.TenantID, limit int) (removed int, err error) {
+	uploads, err := b.openUploads(ctx, tenant, limit)
 	if err != nil {
 		return 0, err
 	}
-	for _, u := range page.Uploads {
+	for _, u := range uploads {
 		err := lostUpload(b.abort(ctx, object{bucket: b.bucket, key: u.Key}, u.ID))
 		if err != nil && !errors.Is(err, export.ErrUploadLost) {
 			return removed, err

@@ -11,7 +11,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Activity is the register of active days. It implements activity.Register and jobs.Purger.
+// Activity is the register of active days. It implements activity.Register and jobs.CountedPurger.
 type Activity struct{ db *DB }
 
 // Activity returns the register in this file.
@@ -38,6 +38,22 @@ func (a *Activity) Touch(ctx context.Context, tenant audit.TenantID, receipts []
 	})
 	if err != nil {
 		return fmt.Errorf("register active days of %s: %w", tenant, err)
+	}
+	return nil
+}
+
+// TouchDays implements cleanup.Register.
+func (a *Activity) TouchDays(ctx context.Context, days []activity.Day, due time.Time) error {
+	err := a.db.write(ctx, func(b *batch) error {
+		for i := range days {
+			if err := b.touch(&days[i], due.UnixMilli()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("touch %d days: %w", len(days), err)
 	}
 	return nil
 }
@@ -77,11 +93,12 @@ func (a *Activity) TouchAll(ctx context.Context, work activity.Work, tenant audi
 func (a *Activity) DueDays(ctx context.Context, work activity.Work, at time.Time, limit int) (due []activity.Day, err error) {
 	d := activity.Day{Work: work}
 	var tenant string
-	var received, day int64
+	var received, day, claimed int64
 	err = a.db.snapshot(ctx, func(c *conn) error {
-		return c.each(ctx, `SELECT tenant, received, day, touches, checks FROM activity WHERE work = ? AND due <= ? ORDER BY due LIMIT ?`,
-			[]any{string(work), at.UnixMilli(), limit}, []any{&tenant, &received, &day, &d.Touches, &d.Checks}, func() (bool, error) {
+		return c.each(ctx, `SELECT tenant, received, day, touches, checks, claimed FROM activity WHERE work = ? AND due <= ? ORDER BY due LIMIT ?`,
+			[]any{string(work), at.UnixMilli(), limit}, []any{&tenant, &received, &day, &d.Touches, &d.Checks, &claimed}, func() (bool, error) {
 				d.Tenant, d.Receipt = audit.TenantID(tenant), activity.Receipt{Received: dayOf(received), Day: dayOf(day)}
+				d.Claimed = timeOrZero(claimed)
 				due = append(due, d)
 				return true, nil
 			})
@@ -92,20 +109,41 @@ func (a *Activity) DueDays(ctx context.Context, work activity.Work, at time.Time
 	return due, nil
 }
 
-// DueAt implements activity.Register.
-func (a *Activity) DueAt(ctx context.Context, day activity.Day) (due time.Time, err error) {
-	var millis sql.NullInt64
-	err = a.db.snapshot(ctx, func(c *conn) error {
-		return c.row(ctx, `SELECT due FROM activity WHERE work = ? AND tenant = ? AND received = ? AND day = ?`,
-			[]any{string(day.Work), string(day.Tenant), dayNumber(day.Received), dayNumber(day.Day)}, []any{&millis})
+// Claim implements activity.Register.
+func (a *Activity) Claim(ctx context.Context, days []activity.Day, until time.Time) error {
+	err := a.db.write(ctx, func(b *batch) error {
+		for i := range days {
+			day := &days[i]
+			_, err := b.exec(`UPDATE activity SET due = ?1, claimed = ?1 WHERE work = ?2 AND tenant = ?3 AND received = ?4 AND day = ?5
+				AND due < ?1 AND claimed = ?6`,
+				until.UnixMilli(), string(day.Work), string(day.Tenant), dayNumber(day.Received), dayNumber(day.Day), millisOrZero(day.Claimed))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
-	switch {
-	case errors.Is(err, sql.ErrNoRows), err == nil && !millis.Valid:
-		return time.Time{}, nil
-	case err != nil:
-		return time.Time{}, fmt.Errorf("due time of %s of %s: %w", day.Day.Format(time.DateOnly), day.Tenant, err)
+	if err != nil {
+		return fmt.Errorf("claim %d days: %w", len(days), err)
 	}
-	return time.UnixMilli(millis.Int64).UTC(), nil
+	return nil
+}
+
+// DueAt implements activity.Register.
+func (a *Activity) DueAt(ctx context.Context, day activity.Day) (due, claimed time.Time, err error) {
+	var dueMillis sql.NullInt64
+	var claimedMillis int64
+	err = a.db.snapshot(ctx, func(c *conn) error {
+		return c.row(ctx, `SELECT due, claimed FROM activity WHERE work = ? AND tenant = ? AND received = ? AND day = ?`,
+			[]any{string(day.Work), string(day.Tenant), dayNumber(day.Received), dayNumber(day.Day)}, []any{&dueMillis, &claimedMillis})
+	})
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return due, claimed, fmt.Errorf("due time of %s of %s: %w", day.Day.Format(time.DateOnly), day.Tenant, err)
+	}
+	if dueMillis.Valid {
+		due = time.UnixMilli(dueMillis.Int64).UTC()
+	}
+	return due, timeOrZero(claimedMillis), nil
 }
 
 // Check implements activity.Register.
@@ -115,8 +153,9 @@ func (a *Activity) Check(ctx context.Context, day activity.Day, due time.Time) e
 		next = due.UnixMilli()
 	}
 	err := a.db.write(ctx, func(b *batch) error {
-		_, err := b.exec(`UPDATE activity SET checks = ?, due = ? WHERE work = ? AND tenant = ? AND received = ? AND day = ? AND touches = ?`,
-			day.Checks, next, string(day.Work), string(day.Tenant), dayNumber(day.Received), dayNumber(day.Day), day.Touches)
+		_, err := b.exec(`UPDATE activity SET checks = ?, due = ?, claimed = 0 WHERE work = ? AND tenant = ? AND received = ? AND day = ?
+			AND touches = ? AND claimed = ?`,
+			day.Checks, next, string(day.Work), string(day.Tenant), dayNumber(day.Received), dayNumber(day.Day), day.Touches, millisOrZero(day.Claimed))
 		return err
 	})
 	if err != nil {
@@ -136,4 +175,9 @@ func (a *Activity) Purge(ctx context.Context, tenant audit.TenantID, limit int) 
 		return 0, fmt.Errorf("purge active days of %s: %w", tenant, err)
 	}
 	return n, nil
+}
+
+// CountRecords implements jobs.Counter.
+func (a *Activity) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return a.db.countRecords(ctx, "active days", tenant, `SELECT count(*) FROM activity WHERE tenant = ?`)
 }

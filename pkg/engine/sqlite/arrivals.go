@@ -12,7 +12,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 )
 
-// Arrivals stores the arrival log of each tenant. It implements arrival.Log and jobs.Purger.
+// Arrivals stores the arrival log of each tenant. It implements arrival.Log and jobs.CountedPurger.
 type Arrivals struct{ db *DB }
 
 // Arrivals returns the arrival logs in this file.
@@ -24,7 +24,7 @@ const idBytes = len(audit.EntryID{}) // a message id has as many
 func (a *Arrivals) Head(ctx context.Context, tenant audit.TenantID) (head arrival.Head, err error) {
 	number, known, err := a.db.number(ctx, tenant)
 	if err == nil && known {
-		err = a.db.snapshot(ctx, func(c *conn) error {
+		err = a.db.short.snapshot(ctx, tenant, func(c *conn) error {
 			head, err = c.arrivalHead(ctx, number)
 			return err
 		})
@@ -134,7 +134,7 @@ func packMessageIDs(ids []audit.MessageID) []byte {
 func (a *Arrivals) Placed(ctx context.Context, tenant audit.TenantID, messages []audit.MessageID) (placed []audit.MessageID, err error) {
 	number, known, err := a.db.number(ctx, tenant)
 	if err == nil && known {
-		err = a.db.snapshot(ctx, func(c *conn) error {
+		err = a.db.short.snapshot(ctx, tenant, func(c *conn) error {
 			placed, err = c.placedMessages(ctx, number, messages)
 			return err
 		})
@@ -162,7 +162,7 @@ func (c *conn) placedMessages(ctx context.Context, tenant int64, messages []audi
 func (a *Arrivals) Read(ctx context.Context, tenant audit.TenantID, after int64, limit int) (segments []arrival.Segment, err error) {
 	number, known, err := a.db.number(ctx, tenant)
 	if err == nil && known {
-		err = a.db.snapshot(ctx, func(c *conn) error {
+		err = a.db.short.snapshot(ctx, tenant, func(c *conn) error {
 			segments, err = c.arrivalSegments(ctx, number, after, limit)
 			return err
 		})
@@ -196,7 +196,7 @@ func (c *conn) arrivalSegments(ctx context.Context, tenant, after int64, limit i
 func (a *Arrivals) PlacesOn(ctx context.Context, tenant audit.TenantID, day time.Time) (n int64, err error) {
 	number, known, err := a.db.number(ctx, tenant)
 	if err == nil && known {
-		err = a.db.snapshot(ctx, func(c *conn) error {
+		err = a.db.long.snapshot(ctx, tenant, func(c *conn) error {
 			n, err = c.int64(ctx, `SELECT coalesce(sum(count), 0) FROM arrival_days WHERE tenant = ? AND day = ?`, number, arrival.DayNumber(day))
 			return err
 		})
@@ -211,7 +211,7 @@ func (a *Arrivals) PlacesOn(ctx context.Context, tenant audit.TenantID, day time
 func (a *Arrivals) VisitDay(ctx context.Context, tenant audit.TenantID, day time.Time, visit func(ids []audit.EntryID)) error {
 	number, known, err := a.db.number(ctx, tenant)
 	if err == nil && known {
-		err = a.db.snapshot(ctx, func(c *conn) error {
+		err = a.db.long.snapshot(ctx, tenant, func(c *conn) error {
 			return c.visitSegments(ctx, number, arrival.DayNumber(day), `SELECT s.ids FROM arrival_days d CROSS JOIN arrival_segments s
 				ON s.tenant = d.tenant AND s.first = d.first WHERE d.tenant = ? AND d.day = ?`, visit)
 		})
@@ -238,7 +238,7 @@ func (c *conn) visitSegments(ctx context.Context, tenant, day int64, query strin
 func (a *Arrivals) Repaired(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) (repaired []audit.EntryID, err error) {
 	number, known, err := a.db.number(ctx, tenant)
 	if err == nil && known {
-		err = a.db.snapshot(ctx, func(c *conn) error {
+		err = a.db.long.snapshot(ctx, tenant, func(c *conn) error {
 			repaired, err = c.repairedIDs(ctx, number, ids)
 			return err
 		})
@@ -338,12 +338,22 @@ func (b *batch) removeArrivals(tenant int64, segments []int64) error {
 
 // Purge implements jobs.Purger. Its records are segments, their days and the ids of messages.
 func (a *Arrivals) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
-	n, err := a.db.purgeTenant(ctx, tenant, limit, purgeRows(
+	remove := purgeRows(
 		`DELETE FROM arrival_messages WHERE tenant = ?1 AND message IN (SELECT message FROM arrival_messages WHERE tenant = ?1 LIMIT ?2)`,
 		`DELETE FROM arrival_days WHERE tenant = ?1 AND (day, first) IN (SELECT day, first FROM arrival_days WHERE tenant = ?1 LIMIT ?2)`,
-		`DELETE FROM arrival_segments WHERE rowid IN (SELECT rowid FROM arrival_segments WHERE tenant = ?1 LIMIT ?2)`))
+		`DELETE FROM arrival_segments WHERE rowid IN (SELECT rowid FROM arrival_segments WHERE tenant = ?1 LIMIT ?2)`)
+	n, err := a.db.purgeTenant(ctx, tenant, limit, func(b *batch, tenant int64, limit int) (int, error) {
+		delete(b.writer.recall.heads, tenant)
+		return remove(b, tenant, limit)
+	})
 	if err != nil {
 		return 0, fmt.Errorf("purge the arrival log of %s: %w", tenant, err)
 	}
 	return n, nil
+}
+
+// CountRecords implements jobs.Counter.
+func (a *Arrivals) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return a.db.countNumbered(ctx, "arrival log", tenant, `SELECT
+		(SELECT count(*) FROM arrival_messages WHERE tenant = ?1) + (SELECT count(*) FROM arrival_days WHERE tenant = ?1) + (SELECT count(*) FROM arrival_segments WHERE tenant = ?1)`)
 }

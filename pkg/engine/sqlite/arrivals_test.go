@@ -65,8 +65,11 @@ const undoDocs = `DROP TABLE recent_docs; DROP TABLE doc_blocks; ALTER TABLE ent
 const undoQuarantine = undoEnding + `DROP INDEX quarantine_by_type; DROP INDEX quarantine_by_resource;
 	ALTER TABLE quarantine DROP COLUMN resource_type; ALTER TABLE quarantine DROP COLUMN resource_id; `
 
-// undoSegments undoes the migration of the full-text index in a file without indexed entries.
-const undoSegments = `DROP TABLE segments; DROP TABLE segment_pages; DROP TABLE removed_terms; DROP TABLE segment_mergers; CREATE TABLE pending_merge (number INTEGER); `
+// undoInFlight undoes the migration of the deliveries in memory in a file without messages.
+const undoInFlight = `DROP TABLE received_places; ALTER TABLE messages DROP COLUMN body; CREATE TABLE bodies (number INTEGER PRIMARY KEY, body TEXT NOT NULL); `
+
+// undoSegments undoes the migration of the full-text index in a file without indexed entries, and the later ones.
+const undoSegments = undoInFlight + `ALTER TABLE activity DROP COLUMN claimed; DROP TABLE segments; DROP TABLE segment_pages; DROP TABLE removed_terms; DROP TABLE segment_mergers; CREATE TABLE pending_merge (number INTEGER); `
 
 // undoEnding undoes the migration of the ends of connections, and the later ones.
 const undoEnding = undoSegments + `DROP TABLE attempts; DROP TABLE holds; DROP TABLE certificates; DROP TABLE certificate_keys; DROP TABLE deletable; DROP TABLE tenant_keys;

@@ -8,7 +8,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Attempts says which refused attempts are recorded. It implements attempts.Claims and jobs.Purger.
+// Attempts says which refused attempts are recorded. It implements attempts.Claims and jobs.CountedPurger.
 type Attempts struct{ db *DB }
 
 // Attempts returns the claims of refused attempts in this file.
@@ -50,4 +50,9 @@ func (s *Attempts) Purge(ctx context.Context, tenant audit.TenantID, limit int) 
 		return 0, fmt.Errorf("purge the refused attempts of %s: %w", tenant, err)
 	}
 	return n, nil
+}
+
+// CountRecords implements jobs.Counter.
+func (s *Attempts) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return s.db.countRecords(ctx, "refused attempts", tenant, `SELECT count(*) FROM attempts WHERE tenant = ?`)
 }

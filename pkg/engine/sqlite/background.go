@@ -5,15 +5,17 @@ import (
 	"time"
 )
 
-// Removals and the erasing of free space are work in the background: nobody waits for it. It is done
-// in many short operations, so that the operations of others, which wait for the current one, take
-// little longer. While others write, a pause follows each operation.
+// Removals, changes of many stored entries and the erasing of free space are work in the background: nobody
+// waits for it. It is done in many short operations, so that the operations of others, which wait for the
+// current one, take little longer. While others write, a pause follows each operation, so that most of them
+// meet none.
 
 // work is a kind of work in the background.
 type work int
 
 const (
 	workRemove work = iota // its parts are entries
+	workChange             // entries that are marked, or changed
 	workMerge              // pages of the full-text index
 	workErase              // pages whose free part is erased
 	workShrink             // pages of the file that are given back
@@ -24,6 +26,8 @@ const (
 const (
 	// leastParts and mostParts are how many parts of its work an operation of the background does.
 	leastParts, mostParts = 16, 500
+	// leastChanges is leastParts for entries that are marked. A commit takes longer than so many of them.
+	leastChanges = 100
 	// firstParts is how many parts the first operation of each kind does.
 	firstParts = 16
 	// idleTime is how long after a write of others an operation of the background may be long.
@@ -35,6 +39,9 @@ const (
 	// leastOperation is the shortest aim for an operation of the background. Its commit alone takes
 	// about as long.
 	leastOperation = time.Millisecond
+	// removalPause is the pause after an operation, in terms of its duration: beside others, removals get a third of
+	// the time.
+	removalPause = 2
 	// maxBackgroundPause bounds a pause. Removals must keep up with what is accepted: with leastParts, an
 	// operation of 10 ms and this pause they do at least 500 entries a second.
 	maxBackgroundPause = 20 * time.Millisecond
@@ -76,9 +83,15 @@ func (p *pace) note(of work, began, ended time.Time) {
 	if p.idle(ended) {
 		aim = idleOperation
 	}
-	factor := min(max(float64(aim)/float64(max(took, 1)), 0.5), 1.5)
-	p.partsOfAll[of] = min(max(p.partsOfAll[of]*factor, leastParts), mostParts)
-	pause := took
+	factor, least := min(max(float64(aim)/float64(max(took, 1)), 0.5), 1.5), float64(leastParts)
+	if of == workChange {
+		least = leastChanges
+	}
+	p.partsOfAll[of] = min(max(p.partsOfAll[of]*factor, least), mostParts)
+	pause := removalPause * took
+	if of == workMerge {
+		pause = took // merges must keep up with bulks
+	}
 	switch {
 	case p.idle(ended):
 		pause = 0

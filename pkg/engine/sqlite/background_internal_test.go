@@ -26,8 +26,13 @@ func TestPaceOfTheBackground(t *testing.T) {
 	if got, want := busy.parts(workRemove), 20; got < want-4 || got > want+4 {
 		t.Errorf("an operation beside others has %d parts, want about %d, which take as long as those of others", got, want)
 	}
-	if got := busy.resumeAt.Sub(now); got < short/2 || got > 2*short {
-		t.Errorf("the pause after an operation is %s, want about %s", got, short)
+	if got, want := busy.resumeAt.Sub(now), removalPause*short; got < want/2 || got > 2*want {
+		t.Errorf("the pause after an operation is %s, want about %s", got, want)
+	}
+	merging := busy
+	merging.note(workMerge, now, now.Add(short))
+	if got, want := merging.resumeAt.Sub(now.Add(short)), short; got != want {
+		t.Errorf("the pause after a step of a merge is %s, want %s", got, want)
 	}
 	busy.note(workRemove, now, now.Add(long))
 	if got, want := busy.resumeAt.Sub(now.Add(long)), maxBackgroundPause; got != want {

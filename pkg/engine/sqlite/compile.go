@@ -29,6 +29,7 @@ type piece struct {
 // plan is a compiled filter.
 type plan struct {
 	compiler compiler
+	values   *longValues
 	pieces   []piece // without the condition that entries have not expired
 	// unexpired is that condition, and expiries are the keys at which it changes.
 	unexpired audit.Expr
@@ -38,7 +39,8 @@ type plan struct {
 // newPlan compiles a filter. It returns an *audit.ValidationError at "?q" if the filter is
 // too complex.
 func newPlan(tenant int64, filter audit.Filter) (*plan, error) {
-	p := &plan{compiler: compiler{tokens: newTokenizer(tenant), known: map[term]postings.Token{}}}
+	p := &plan{values: &longValues{}}
+	p.compiler = compiler{tokens: newTokenizer(tenant), known: map[term]postings.Token{}, values: p.values}
 	var err error
 	if p.pieces, err = p.compiler.compile(filter); err != nil || filter.Unexpired == nil {
 		return p, err
@@ -136,7 +138,8 @@ func timeCuts(e audit.Expr) []int64 {
 type compiler struct {
 	tokens       tokenizer
 	known        map[term]postings.Token // the tokens so far: pieces repeat them
-	alternations int                     // alternatives in the expression in progress
+	values       *longValues
+	alternations int // alternatives in the expression in progress
 }
 
 type term struct {
@@ -246,7 +249,7 @@ func (c *compiler) render(e audit.Expr) (postings.Expr, error) {
 	case audit.Text:
 		return c.phrase(e), nil
 	case audit.Prefix:
-		return beginning(c.tokens.term(nil, c.tokens.field(e.Field), e.Value)), nil
+		return c.prefix(e), nil
 	}
 	alternatives, err := c.alternatives(e)
 	c.alternations += len(alternatives)
@@ -299,6 +302,18 @@ func anyOf(parts []postings.Expr) postings.Expr {
 		return parts[0]
 	}
 	return postings.Or(parts)
+}
+
+// prefix matches values that begin so.
+func (c *compiler) prefix(e audit.Prefix) postings.Expr {
+	field := c.tokens.field(e.Field)
+	if len(e.Value) <= maxTermValue {
+		return beginning(c.tokens.term(nil, field, e.Value))
+	}
+	return postings.Selected{
+		Beginning: string(c.tokens.longTerms(nil, field, e.Value)),
+		By:        longPrefix{c.values, e},
+	}
 }
 
 // phrase matches words that follow each other.

@@ -3,8 +3,11 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+
+	engine "modernc.org/sqlite"
 )
 
 // conn is a connection with its prepared statements. It connects at its first use.
@@ -15,7 +18,7 @@ type conn struct {
 	statements map[string]*sql.Stmt
 }
 
-// close closes the connection. The next use opens a new one.
+// close closes the connection, and so ends its transaction. The next use opens a new one.
 func (c *conn) close() error {
 	if c.link == nil {
 		return nil
@@ -24,7 +27,11 @@ func (c *conn) close() error {
 	for _, s := range c.statements {
 		errs = append(errs, s.Close())
 	}
-	errs = append(errs, c.link.Close())
+	// sql.Conn.Close would leave the connection to the pool, which would return it as it is.
+	err := c.link.Raw(func(any) error { return driver.ErrBadConn })
+	if !errors.Is(err, driver.ErrBadConn) {
+		errs = append(errs, err)
+	}
 	c.link, c.statements = nil, nil
 	return errors.Join(errs...)
 }
@@ -61,19 +68,40 @@ func (c *conn) prepare(query string) error {
 // exec runs a constant query to its end, even if the caller's context ends. It
 // returns the number of changed rows.
 func (c *conn) exec(query string, args ...any) (changed int64, err error) {
-	if err := c.prepare(query); err != nil {
-		return 0, err
-	}
-	result, err := c.statements[query].ExecContext(context.Background(), args...)
+	result, err := c.result(query, args...)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected()
 }
 
+// result is exec for the whole result.
+func (c *conn) result(query string, args ...any) (sql.Result, error) {
+	if err := c.prepare(query); err != nil {
+		return nil, err
+	}
+	return c.statements[query].ExecContext(context.Background(), args...)
+}
+
 func (c *conn) run(query string) error {
 	_, err := c.exec(query)
 	return err
+}
+
+// takeWritten returns how many pages the connection has written to the log since the last call. If that is
+// unknown, it returns checkpointPages, so that the log is copied.
+func (c *conn) takeWritten() (pages int) {
+	if c.link == nil {
+		return 0
+	}
+	err := c.link.Raw(func(driver any) (err error) {
+		pages, _, err = driver.(engine.DBStatus).Status(engine.DBStatusCacheWrite, true)
+		return err
+	})
+	if err != nil {
+		return checkpointPages
+	}
+	return pages
 }
 
 // row scans the first row of a constant query. It returns sql.ErrNoRows if there is none.

@@ -17,7 +17,7 @@ import (
 const expiredPerCreate = 10
 
 // Connections stores the connections of clients. It implements stream.Connections
-// and jobs.Purger.
+// and jobs.CountedPurger.
 type Connections struct{ db *DB }
 
 // Connections returns the connections in this file.
@@ -188,4 +188,9 @@ func (s *Connections) Remove(ctx context.Context, id string) error {
 // Purge implements jobs.Purger.
 func (s *Connections) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	return s.db.purgeByID(ctx, "connections", tenant, limit)
+}
+
+// CountRecords implements jobs.Counter.
+func (s *Connections) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return s.db.countRecords(ctx, "connections", tenant, `SELECT count(*) FROM connections WHERE tenant = ?`)
 }

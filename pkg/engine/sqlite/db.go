@@ -4,7 +4,7 @@
 //
 // One goroutine does all writes and commits them in groups, so that concurrent
 // writers share one fsync. A write returns nil only after its commit. Each read
-// uses a connection of a small pool and sees one snapshot.
+// uses one of a few connections and sees one snapshot. Short reads have others than long ones.
 package sqlite
 
 import (
@@ -27,29 +27,32 @@ import (
 )
 
 const (
-	readerCount    = 4
 	writerCacheKiB = 64 << 10
 	readerCacheKiB = 12 << 10
+	shortCacheKiB  = 4 << 10
 	pageBytes      = 8 << 10
 	busyTimeout    = 5 * time.Second // while another tool has the lock of the file
 	// sharedBusyTimeout is longer: processes that share a file write all the time,
 	// and SQLite does not queue their writes.
 	sharedBusyTimeout = 10 * time.Second
-	checkpointPages   = 4000 // 32 MiB of log, after which SQLite writes it back to the file
+	checkpointPages   = 2000 // 16 MiB of log, after which SQLite writes it back to the file
 )
 
 // DB is an open file. Its methods and those of its adapters are safe for concurrent use.
 type DB struct {
-	lock    *fileLock
-	writer  *writer
-	read    *sql.DB
-	readers chan *conn // the readers that are not in use
-	now     func() time.Time
-	timing  func() time.Time // for the forecasts of counts
-	shared  bool             // other processes may write to the file too
-	watcher *watcher         // of their writes; nil if the file is not shared
+	lock      *fileLock
+	writer    *writer
+	read      *sql.DB
+	readShort *sql.DB // of short
+	short     *readers
+	long      *readers
+	stats     *readers
+	now       func() time.Time
+	timing    func() time.Time // for the forecasts of counts
+	shared    bool             // other processes may write to the file too
+	watcher   *watcher         // of their writes; nil if the file is not shared
 
-	fullAt atomic.Int64 // Unix nanoseconds of the last write for which the disk had no space; 0: none
+	fullAt atomic.Pointer[time.Time] // of the last write for which the disk had no space; nil: none
 
 	numbersMu sync.RWMutex
 	numbers   map[audit.TenantID]int64
@@ -61,8 +64,7 @@ type DB struct {
 	merges      mergeLimits
 	mergers     [mergerKinds]*merger
 	stopMergers context.CancelFunc
-	erasingMu   sync.Mutex
-	erasing     [mergerKinds]<-chan erased // requests without a result yet
+	laps        laps
 
 	closeOnce sync.Once
 	closeErr  error
@@ -92,7 +94,7 @@ func Open(ctx context.Context, path string, opts ...Option) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	db := &DB{now: time.Now, timing: time.Now, merges: defaultMerges, numbers: map[audit.TenantID]int64{}, signals: map[string]*signal{}, backlogs: map[string]*backlog{}}
+	db := &DB{now: time.Now, timing: time.Now, merges: defaultMerges, laps: newLaps(), numbers: map[audit.TenantID]int64{}, signals: map[string]*signal{}, backlogs: map[string]*backlog{}}
 	for _, opt := range opts {
 		opt(db)
 	}
@@ -123,20 +125,11 @@ func (db *DB) open(ctx context.Context, path string) (err error) {
 	if err := createPrivate(path); err != nil {
 		return err
 	}
-	if db.writer, err = openWriter(ctx, path, db.shared, busy, db.merges); err != nil {
+	if err := db.openReaders(path, busy); err != nil {
 		return err
 	}
-	db.read, err = openPool(path, url.Values{"_pragma": {
-		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()),
-		fmt.Sprintf("cache_size(-%d)", readerCacheKiB),
-		"query_only(1)",
-	}})
-	if err != nil {
+	if db.writer, err = openWriter(ctx, path, db.shared, busy, db.merges, db.long, db.stats); err != nil {
 		return err
-	}
-	db.readers = make(chan *conn, readerCount)
-	for range readerCount {
-		db.readers <- &conn{pool: db.read}
 	}
 	if db.shared {
 		db.watcher = newWatcher(db)
@@ -146,6 +139,27 @@ func (db *DB) open(ctx context.Context, path string) (err error) {
 	}
 	db.startMergers()
 	return nil
+}
+
+// openReaders prepares the readers. They connect at their first use.
+func (db *DB) openReaders(path string, busy time.Duration) (err error) {
+	if db.read, err = openReadPool(path, busy, readerCacheKiB); err != nil {
+		return err
+	}
+	if db.readShort, err = openReadPool(path, busy, shortCacheKiB); err != nil {
+		return err
+	}
+	db.short, db.long, db.stats = newReaders(db.readShort, shortReaders), newReaders(db.read, longReaders), newReaders(db.read, statsReaders)
+	db.stats.wait = statsWait
+	return nil
+}
+
+func openReadPool(path string, busy time.Duration, cacheKiB int) (*sql.DB, error) {
+	return openPool(path, url.Values{"_pragma": {
+		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()),
+		fmt.Sprintf("cache_size(-%d)", cacheKiB),
+		"query_only(1)",
+	}})
 }
 
 // Close waits for current writes and closes the file. Later calls of the DB fail.
@@ -166,14 +180,15 @@ func (db *DB) closeAll() error {
 			errs = append(errs, m.close())
 		}
 	}
-	if db.readers != nil {
-		for range readerCount {
-			errs = append(errs, (<-db.readers).close())
+	for _, r := range []*readers{db.short, db.long, db.stats} {
+		if r != nil {
+			errs = append(errs, r.close())
 		}
-		close(db.readers)
 	}
-	if db.read != nil {
-		errs = append(errs, db.read.Close())
+	for _, pool := range []*sql.DB{db.readShort, db.read} {
+		if pool != nil {
+			errs = append(errs, pool.Close())
+		}
 	}
 	if db.writer != nil {
 		errs = append(errs, db.writer.close())
@@ -184,7 +199,7 @@ func (db *DB) closeAll() error {
 	return errors.Join(errs...)
 }
 
-// Ping returns an error if the file cannot be read or written. The error is an
+// Ping returns an error if the file cannot be read or written, or if the write-ahead log cannot be copied into it. The error is an
 // audit.ErrStorageFull if the disk is full or nearly so.
 func (db *DB) Ping(ctx context.Context) error {
 	err := db.snapshot(ctx, func(c *conn) error {
@@ -192,10 +207,13 @@ func (db *DB) Ping(ctx context.Context) error {
 		return err
 	})
 	if err == nil {
-		err = db.write(ctx, func(*batch) error { return nil })
+		err = db.tryWrite(ctx)
 	}
 	if err == nil {
 		err = db.CheckSpace(ctx)
+	}
+	if err == nil {
+		err = db.writeError(db.writer.checkpoint.failure())
 	}
 	if err != nil {
 		return fmt.Errorf("ping: %w", err)
@@ -203,34 +221,33 @@ func (db *DB) Ping(ctx context.Context) error {
 	return nil
 }
 
+// tryWrite asks the writer for a transaction. After a commit that failed, it is one that writes a page: a transaction
+// without changes would succeed on a disk that cannot be written.
+func (db *DB) tryWrite(ctx context.Context) error {
+	failed := db.writer.commitFailed.Load()
+	err := db.write(ctx, func(b *batch) error {
+		if !failed {
+			return nil
+		}
+		_, err := b.exec(writePage)
+		return err
+	})
+	if err == nil && failed {
+		db.writer.commitFailed.Store(false)
+	}
+	return err
+}
+
+// writePage writes the first page, with what it has.
+var writePage = fmt.Sprintf(`PRAGMA application_id = %d`, applicationID)
+
 // errClosed is the error of every call after Close.
 var errClosed = &audit.UnavailableError{Err: errors.New("the file is closed")}
 
-// snapshot runs f with a reader that sees one snapshot of the file.
+// snapshot runs f with a reader that sees one snapshot of the file. It is for short reads that no tenant can ask
+// for in great number. For others there are the kinds of readers.
 func (db *DB) snapshot(ctx context.Context, f func(c *conn) error) error {
-	var c *conn
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case c = <-db.readers:
-		if c == nil {
-			return errClosed
-		}
-	}
-	defer func() { db.readers <- c }()
-	if err := c.run(`BEGIN`); err != nil {
-		return unavailable(errors.Join(err, c.close()))
-	}
-	err := f(c)
-	// The transaction has written nothing. If it cannot be ended, the connection is
-	// closed, and the next reader opens another.
-	if endErr := c.run(`ROLLBACK`); endErr != nil {
-		err = errors.Join(err, c.close())
-	}
-	if ctx.Err() != nil && err != nil {
-		return ctx.Err() // not the error of the interrupted statement
-	}
-	return unavailable(err)
+	return db.short.snapshot(ctx, "", f)
 }
 
 // openPool opens the file with parameters for every connection.

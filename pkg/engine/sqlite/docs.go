@@ -70,8 +70,8 @@ func pointersTo[T any](values []T) []*T {
 	return pointers
 }
 
-// writeChunk writes the entries of a chunk one after the other. write stores an entry if it is new.
-func (b *batch) writeChunk(chunk *docChunk, write func(row *entryRow) error) error {
+// writeChunk writes the entries of a chunk. write stores those that are new.
+func (b *batch) writeChunk(chunk *docChunk, write func(rows []*entryRow) error) error {
 	var block int64
 	if chunk.block != nil {
 		var err error
@@ -79,12 +79,14 @@ func (b *batch) writeChunk(chunk *docChunk, write func(row *entryRow) error) err
 			return err
 		}
 	}
-	docs, whole := docsOf(chunk.rows), true
 	for place, row := range chunk.rows {
 		row.block, row.place = block, place
-		if err := write(row); err != nil {
-			return err
-		}
+	}
+	if err := write(chunk.rows); err != nil {
+		return err
+	}
+	docs, whole := docsOf(chunk.rows), true
+	for place, row := range chunk.rows {
 		if !row.stored {
 			docs[place], whole = nil, false
 		}
@@ -96,8 +98,11 @@ func (b *batch) writeChunk(chunk *docChunk, write func(row *entryRow) error) err
 }
 
 func (b *batch) insertDocs(block []byte) (number int64, err error) {
-	err = b.row(context.Background(), `INSERT INTO doc_blocks (docs) VALUES (?) RETURNING number`, []any{block}, []any{&number})
-	return number, err
+	result, err := b.result(`INSERT INTO doc_blocks (docs) VALUES (?)`, block)
+	if err != nil {
+		return 0, err
+	}
+	return result.LastInsertId()
 }
 
 // replaceDocs writes a block again, or removes it if no document is left.
@@ -128,7 +133,7 @@ func (b *batch) insertRecentDoc(tenant, key int64, doc []byte) error {
 		bytes = int(stored)
 	}
 	b.writer.recentDocs[tenant] = bytes
-	if bytes+len(doc) > b.writer.blocks.bytes() && !slices.Contains(b.packs, tenant) {
+	if bytes+len(doc) > b.writer.blocks.bytes() && len(b.packs) < maxPacks && !slices.Contains(b.packs, tenant) {
 		b.packs = append(b.packs, tenant)
 	}
 	return nil
@@ -145,8 +150,12 @@ func (b *batch) packRecent() error {
 	return nil
 }
 
-// maxPacked bounds the documents that one step packs.
-const maxPacked = 1024
+const (
+	// maxPacked bounds the documents that one step packs.
+	maxPacked = 1024
+	// maxPacks is how many tenants one flush does a step for. Others have enough documents with their next ones too.
+	maxPacks = 32
+)
 
 // packTenant moves the recent documents of a tenant into blocks. A rollback may undo it. Then the
 // size of the recent documents is not exact, which does no harm.
@@ -331,6 +340,9 @@ type docPlace struct {
 
 // purgeEntries removes entries from the index too: their keys may be used again.
 func (b *batch) purgeEntries(tenant int64, limit int) (int, error) {
+	if err := b.flush(); err != nil { // what it packs has other places then
+		return 0, err
+	}
 	var entries []docPlace
 	var e docPlace
 	err := b.each(context.Background(), `SELECT key, block, place FROM entries INDEXED BY entries_by_id WHERE tenant = ? LIMIT ?`,

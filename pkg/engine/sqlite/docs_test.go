@@ -94,6 +94,40 @@ func TestRepeatsWithinABlock(t *testing.T) {
 	wantStored(t, db, "acme", want)
 }
 
+// TestDocumentsOfManyBlocksAreChangedAtOnce changes entries that are in more blocks than are kept in memory, those of each
+// block far from each other.
+func TestDocumentsOfManyBlocksAreChangedAtOnce(t *testing.T) {
+	const blocks, inBlock = 90, 2
+	path := filepath.Join(t.TempDir(), "ocelot.db")
+	db := openAt(t, path)
+	entries := newCorpus().entries("acme", blocks*inBlock)
+	for written := range slices.Chunk(entries, inBlock) {
+		for i := range written {
+			written[i].Message = strings.Repeat("long ", 2<<10)
+		}
+		if _, err := db.Entries().Append(t.Context(), "acme", written); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	var ids []audit.EntryID
+	for n := range inBlock {
+		for i := n; i < len(entries); i += inBlock {
+			ids, entries[i].RestoredUntil = append(ids, entries[i].ID), until
+		}
+	}
+	if err := db.Entries().KeepRestored(t.Context(), "acme", append(ids, ids[:10]...), until); err != nil {
+		t.Fatal(err)
+	}
+	wantStored(t, db, "acme", entries)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := rows(t, path, "doc_blocks"); n != blocks {
+		t.Errorf("the documents are in %d blocks, want %d", n, blocks)
+	}
+}
+
 // TestPurgeRemovesDocumentsOfBlocks purges in steps that end within blocks.
 func TestPurgeRemovesDocumentsOfBlocks(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ocelot.db")

@@ -15,7 +15,7 @@ import (
 )
 
 // Entries is the system of record. It implements ingest.Store, search.Reader,
-// search.IDLister, arrival.Reader, retention.Store and jobs.Purger.
+// search.IDLister, arrival.Reader, retention.Store and jobs.CountedPurger.
 type Entries struct{ db *DB }
 
 // Entries returns the system of record in this file.
@@ -42,7 +42,7 @@ func (s *Entries) Append(ctx context.Context, tenant audit.TenantID, entries []a
 	err = s.db.writeSteps(ctx, len(chunks), chunksAtOnce, s.db.operationsFor(len(rows)), func(b *batch, from, to int) error {
 		parts[from] = ingest.Appended{} // the operation may be run again
 		for i := from; i < to; i++ {
-			err := b.writeChunk(&chunks[i], func(row *entryRow) error { return b.appendEntry(row, &parts[from]) })
+			err := b.writeChunk(&chunks[i], func(rows []*entryRow) error { return b.appendEntries(rows, &parts[from]) })
 			if err != nil {
 				return err
 			}
@@ -95,6 +95,7 @@ type entryRow struct {
 	block    int64 // 0: the document is stored alone
 	place    int   // in the block
 
+	fresh  bool  // it was neither rejected nor repeated
 	stored bool  // it is new and was inserted
 	key    int64 // then
 }
@@ -119,13 +120,37 @@ func newEntryRows(number int64, tenant audit.TenantID, entries []audit.Entry) (r
 func newEntryRow(tenant int64, index int, e *audit.Entry) entryRow {
 	return entryRow{
 		tenant: tenant, index: index, id: e.ID, millis: e.Timestamp.UnixMilli(), arrived: e.ReceivedAt, message: e.QueueMessage.Tag(),
-		digest: e.Digest, restored: !e.RestoredUntil.IsZero(), doc: entryjson.AppendDocument(nil, e),
+		digest: e.Digest, restored: !e.RestoredUntil.IsZero(), doc: entryjson.AppendDocument(make([]byte, 0, docSize(e)), e),
 	}
+}
+
+// docSize returns about the size of an entry's document, in bytes.
+func docSize(e *audit.Entry) int {
+	const others = 500 // the fields that are not long, with the names of all
+	return others + len(e.Before) + len(e.After) + len(e.Metadata) + len(e.Message) + len(e.UserAgent)
 }
 
 // repeats reports whether a client sent the entry again: another message brought the stored one.
 func (row *entryRow) repeats(arrived time.Time, message int64) bool {
 	return arrived.UnixMilli() != row.arrived.UnixMilli() || message != row.message && message != 0 && row.message != 0
+}
+
+// appendEntries stores the new entries of a chunk; see appendEntry.
+func (b *batch) appendEntries(rows []*entryRow, appended *ingest.Appended) error {
+	for part := range slices.Chunk(rows, maxInserted) {
+		all, err := b.insertEntries(part)
+		if err != nil {
+			return err
+		}
+		for i := 0; !all && i < len(part); i++ {
+			others := len(appended.Rejections) + len(appended.Repeated)
+			if err := b.appendEntry(part[i], appended); err != nil {
+				return err
+			}
+			part[i].fresh = len(appended.Rejections)+len(appended.Repeated) == others
+		}
+	}
+	return nil
 }
 
 // appendEntry stores a new entry. For others it adds a repetition or a rejection to
@@ -225,11 +250,47 @@ func (b *batch) insertEntryAt(row *entryRow, slot uint32) (bool, error) {
 	return b.insertEntry(row)
 }
 
+var entryInserts = insertsInto(`entries (tenant, block, key, id, digest, message, place)`, 2, 5)
+
+// insertEntryRows inserts the rows of one tenant and one block, maxInserted at most, whose keys and ids are not taken. It
+// returns how many it inserted.
+func (b *batch) insertEntryRows(rows ...*entryRow) (inserted int, err error) {
+	args := entryInserts.args(len(rows), rows[0].tenant, rows[0].block)
+	for _, row := range rows {
+		args = append(args, row.key, row.id[:], row.digest.AppendTo(nil), row.message, int64(row.place))
+	}
+	return b.insert(entryInserts, args)
+}
+
+// insertEntries stores the entries of a chunk with their own slots if all of them are new and the slots
+// are free. Otherwise, and if their documents stay alone, it stores none.
+func (b *batch) insertEntries(rows []*entryRow) (all bool, err error) {
+	if rows[0].block == 0 || len(rows) == 1 {
+		return false, nil
+	}
+	for _, row := range rows {
+		row.key = keyOf(row.millis, slotOf(row.id, 0))
+	}
+	inserted, err := b.insertEntryRows(rows...)
+	if err != nil {
+		return false, err
+	}
+	all = inserted == len(rows)
+	for _, row := range rows {
+		row.fresh, row.stored = all, all
+		if !all && inserted > 0 {
+			if _, err := b.exec(`DELETE FROM entries WHERE key = ? AND block = ? AND place = ?`, row.key, row.block, row.place); err != nil {
+				return false, err
+			}
+		}
+	}
+	return all, nil
+}
+
 // insertEntry stores the entry with its key, unless the key or the id is taken.
 func (b *batch) insertEntry(row *entryRow) (bool, error) {
-	changed, err := b.exec(`INSERT INTO entries (key, tenant, id, digest, message, block, place) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-		row.key, row.tenant, row.id[:], row.digest.AppendTo(nil), row.message, row.block, row.place)
-	row.stored = err == nil && changed == 1
+	inserted, err := b.insertEntryRows(row)
+	row.stored = err == nil && inserted == 1
 	if row.stored && row.block == 0 {
 		err = b.insertRecentDoc(row.tenant, row.key, row.doc)
 	}
@@ -262,7 +323,7 @@ func (s *Entries) Entry(ctx context.Context, tenant audit.TenantID, id audit.Ent
 	if err != nil {
 		return entry, fmt.Errorf("entry %s of %s: %w", id, tenant, err)
 	}
-	err = s.db.snapshot(ctx, func(c *conn) error {
+	err = s.db.short.snapshot(ctx, tenant, func(c *conn) error {
 		r := docReader{conn: c, tenant: tenant}
 		entry, err = r.byID(ctx, number, id)
 		return err
@@ -281,7 +342,7 @@ func (s *Entries) EntriesByID(ctx context.Context, tenant audit.TenantID, ids []
 	}
 	var entries []audit.Entry
 	if err == nil {
-		err = s.db.snapshot(ctx, func(c *conn) error {
+		err = s.db.short.snapshot(ctx, tenant, func(c *conn) error {
 			r := docReader{conn: c, tenant: tenant}
 			entries, err = r.byIDs(ctx, number, ids)
 			return err

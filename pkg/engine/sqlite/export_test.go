@@ -19,11 +19,15 @@ func (db *DB) LimitPages(ctx context.Context, pages int) error {
 	})
 }
 
-// Snapshot holds a snapshot of the file for a while, and returns the number of its tables.
-func (db *DB) Snapshot(ctx context.Context, d time.Duration) (tables int64, err error) {
-	err = db.snapshot(ctx, func(c *conn) error {
+// Snapshot holds a snapshot of the file for a while, as a long read of a tenant does. It returns the number of the
+// file's tables.
+func (db *DB) Snapshot(ctx context.Context, tenant audit.TenantID, d time.Duration) (tables int64, err error) {
+	err = db.long.snapshot(ctx, tenant, func(c *conn) error {
 		tables, err = c.int64(ctx, `SELECT count(*) FROM sqlite_schema`) // the snapshot begins here
-		time.Sleep(d)
+		select {
+		case <-ctx.Done():
+		case <-time.After(d):
+		}
 		return err
 	})
 	return tables, err
@@ -31,6 +35,12 @@ func (db *DB) Snapshot(ctx context.Context, d time.Duration) (tables int64, err 
 
 // LimitScans lets a scan end after few entries.
 func (x *Index) LimitScans(least, perMatch int) { x.scan = scanLimits{least, perMatch} }
+
+// LimitLongValues bounds the values that a search may read for long prefixes.
+func (x *Index) LimitLongValues(most int) { x.maxLongValues = most }
+
+// LimitValueCache bounds the bytes of the values that are kept in memory.
+func (db *DB) LimitValueCache(most int) { db.writer.segments.values.most = most }
 
 // Endless runs a query that never ends: with rows it returns one row after the other,
 // otherwise none.
@@ -48,7 +58,7 @@ func (db *DB) Endless(ctx context.Context, rows bool) error {
 // LimitFolds moves recent facets after so many rows of a tenant, in steps of a few rows.
 func (db *DB) LimitFolds(ctx context.Context, at, rows, rewrites, least int) error {
 	return db.write(ctx, func(b *batch) error {
-		b.writer.folds = foldLimits{at: at, rows: rows, rewrites: rewrites, least: least}
+		b.writer.folds = foldLimits{at: at, rows: rows, rewrites: rewrites, least: least, tenants: defaultFolds.tenants}
 		return nil
 	})
 }

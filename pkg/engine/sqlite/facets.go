@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"encoding/binary"
 	"errors"
 	"slices"
@@ -50,6 +51,11 @@ var errBadFacets = errors.New("the facets are damaged")
 
 // appendFacets appends the values, each with its length before it.
 func appendFacets(dst []byte, values *[len(facetColumns)]string) []byte {
+	size := binary.MaxVarintLen16 * len(values)
+	for _, value := range values {
+		size += len(value)
+	}
+	dst = slices.Grow(dst, size)
 	for _, value := range values {
 		dst = appendText(dst, value)
 	}
@@ -136,18 +142,28 @@ func (p *parser[T]) end() error {
 	return nil
 }
 
-// insertFacets adds an entry that is indexed now.
-func (b *batch) insertFacets(tenant, key int64, values *[len(facetColumns)]string) error {
-	if _, err := b.exec(`INSERT INTO recent_facets (tenant, key, facets) VALUES (?, ?, ?)`, tenant, key, appendFacets(nil, values)); err != nil {
+var recentFacetInserts = insertsInto(`recent_facets (tenant, key, facets)`, 1, 2)
+
+// insertFacets adds entries that are indexed now, maxInserted at most.
+func (b *batch) insertFacets(tenant int64, rows []*indexRow) error {
+	args := recentFacetInserts.args(len(rows), tenant)
+	for _, row := range rows {
+		args = append(args, row.key, appendFacets(nil, &row.facets))
+	}
+	inserted, err := b.insert(recentFacetInserts, args)
+	if err == nil && inserted < len(rows) {
+		err = errBadFacets // of other entries with their keys
+	}
+	if err != nil {
 		return err
 	}
-	return b.noteRecent(tenant)
+	return b.noteRecent(tenant, len(rows))
 }
 
 // recentFacets returns up to limit rows of recent_facets within the span, in the order of their keys.
 func (c *conn) recentFacets(ctx context.Context, tenant int64, s span, limit int) (rows []facetRow, err error) {
 	var row facetRow
-	var data []byte
+	var data sql.RawBytes
 	err = c.each(ctx, `SELECT key, facets FROM recent_facets WHERE tenant = ? AND key BETWEEN ? AND ? ORDER BY key LIMIT ?`,
 		[]any{tenant, s.first, s.last, limit}, []any{&row.key, &data}, func() (bool, error) {
 			var err error

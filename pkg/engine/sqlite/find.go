@@ -47,8 +47,9 @@ func (x *Index) find(ctx context.Context, tenant audit.TenantID, filter audit.Fi
 		return audit.Page{}, err
 	}
 	r := pageReader{ctx: ctx, tenant: number, docs: docReader{tenant: tenant}, falling: falling, limit: request.Limit, maxBytes: request.MaxBytes, scanLimits: x.scan}
-	err = x.db.snapshot(ctx, func(c *conn) error {
+	err = x.db.long.snapshot(ctx, tenant, func(c *conn) error {
 		r.docs.conn = c
+		x.openValues(plan.values, c, number, tenant)
 		r.matches = matcher{cache: x.db.writer.segments, conn: c}
 		if bounds, err = c.occupied(ctx, plan, bounds); err != nil {
 			return err

@@ -9,7 +9,8 @@ import (
 
 // foldLimits bound the work of moving recent facets into blocks.
 type foldLimits struct {
-	// at is the number of new rows of a tenant after which they are moved.
+	// at is the number of new rows of a tenant after which they are moved. For tenants whose numbers differ it
+	// is up to half as many more, so that those that are served in turn are not due at the same time.
 	at int
 	// rows is the number of rows that one step reads, and rewrites of the blocks that it writes.
 	// A step takes about 20 ms at most.
@@ -18,9 +19,14 @@ type foldLimits struct {
 	// each other stay recent until others of their time arrive, so that entries in a random order
 	// cost a bounded amount of writing.
 	least int
+	// tenants is how many tenants one flush does a step for. Others are due again with their next rows.
+	tenants int
 }
 
-var defaultFolds = foldLimits{at: 1024, rows: 4096, rewrites: 16, least: 32}
+var defaultFolds = foldLimits{at: 1024, rows: 4096, rewrites: 16, least: 32, tenants: 4}
+
+// due is the number of new rows of a tenant after which they are moved.
+func (l *foldLimits) due(tenant int64) int { return l.at + int(tenant%int64(l.at/2+1)) }
 
 // folding is what the writer knows of the recent facets of a tenant.
 type folding struct {
@@ -28,21 +34,21 @@ type folding struct {
 	from  int64 // the key from which the next step reads
 }
 
-// noteRecent counts a row of recent_facets. flush moves them if they are enough.
-func (b *batch) noteRecent(tenant int64) error {
-	f := b.writer.foldings[tenant]
+// noteRecent counts new rows of recent_facets. flush moves them if they are enough.
+func (b *batch) noteRecent(tenant int64, rows int) error {
+	f, due := b.writer.foldings[tenant], b.writer.folds.due(tenant)
 	if f == nil {
 		// An earlier process may have left some.
-		n, err := b.int64(context.Background(), `SELECT count(*) FROM (SELECT 1 FROM recent_facets WHERE tenant = ? LIMIT ?)`, tenant, b.writer.folds.at)
+		n, err := b.int64(context.Background(), `SELECT count(*) FROM (SELECT 1 FROM recent_facets WHERE tenant = ? LIMIT ?)`, tenant, due)
 		if err != nil {
 			return err
 		}
 		f = &folding{added: int(n), from: math.MinInt64}
 		b.writer.foldings[tenant] = f
 	} else {
-		f.added++
+		f.added += rows
 	}
-	if f.added >= b.writer.folds.at && !slices.Contains(b.folds, tenant) {
+	if f.added >= due && len(b.folds) < b.writer.folds.tenants && !slices.Contains(b.folds, tenant) {
 		b.folds = append(b.folds, tenant)
 	}
 	return nil
@@ -73,7 +79,7 @@ func (b *batch) fold(tenant int64, f *folding) error {
 	var counted facetDeltas
 	for rewrites := 0; len(rows) > 0; {
 		if rewrites == b.writer.folds.rewrites {
-			f.from, f.added = rows[0].key, b.writer.folds.at // the next row continues
+			f.from, f.added = rows[0].key, b.writer.folds.due(tenant) // the next row continues
 			break
 		}
 		target, next, err := b.blockFor(tenant, rows[0].key)
@@ -129,7 +135,7 @@ func (b *batch) foldRun(tenant int64, target *blockAt, run []facetRow) error {
 		if err := b.deleteBlock(target.number); err != nil {
 			return err
 		}
-		rows = mergeRows(stored, run)
+		rows = mergeRows(stored.rows(), run)
 		s.first, s.last = target.first, max(s.last, target.last)
 	}
 	if err := b.insertBlocks(tenant, s, rows); err != nil {
@@ -153,32 +159,32 @@ func (b *batch) removeFacets(tenant int64, keys []int64) error {
 	}
 	var uncounted facetDeltas
 	for len(blocked) > 0 {
-		at, rows, err := b.readBlock(tenant, blocked[0])
+		at, block, err := b.readBlock(tenant, blocked[0])
 		if err != nil {
 			return err
 		}
 		n := sort.Search(len(blocked), func(i int) bool { return blocked[i] > at.last })
-		if n == 0 || rows == nil {
+		if n == 0 || block == nil {
 			blocked = blocked[1:] // the entry has no facets
 			continue
 		}
-		gone, kept := splitRows(rows, blocked[:n])
-		if err := b.replaceBlock(tenant, at, kept); err != nil {
+		gone, kept := block.split(blocked[:n])
+		if err := b.replaceBlock(tenant, at, block, kept); err != nil {
 			return err
 		}
-		uncounted.addRows(gone, -1)
+		uncounted.addRows(block.pick(gone).rows(), -1)
 		blocked = blocked[n:]
 	}
 	return b.applyDeltas(tenant, uncounted)
 }
 
-// splitRows divides rows by whether their keys are among the given ones.
-func splitRows(rows []facetRow, keys []int64) (gone, kept []facetRow) {
-	for _, row := range rows {
-		if _, found := slices.BinarySearch(keys, row.key); found {
-			gone = append(gone, row)
+// split divides the places of entries by whether their keys are among the given ones.
+func (b *facetBlock) split(keys []int64) (gone, kept []int) {
+	for place, key := range b.keys {
+		if _, found := slices.BinarySearch(keys, key); found {
+			gone = append(gone, place)
 		} else {
-			kept = append(kept, row)
+			kept = append(kept, place)
 		}
 	}
 	return gone, kept
@@ -188,12 +194,12 @@ func splitRows(rows []facetRow, keys []int64) (gone, kept []facetRow) {
 // removals that follow write little. joinBlocks joins them again.
 const smallBlock = maxBlock / 16
 
-// replaceBlock writes small blocks with the rows instead of a block.
-func (b *batch) replaceBlock(tenant int64, at blockAt, rows []facetRow) error {
-	if err := b.deleteBlock(at.number); err != nil || len(rows) == 0 {
+// replaceBlock writes small blocks with some places of a block instead of it.
+func (b *batch) replaceBlock(tenant int64, at blockAt, block *facetBlock, places []int) error {
+	if err := b.deleteBlock(at.number); err != nil || len(places) == 0 {
 		return err
 	}
-	return b.insertBlocksOf(smallBlock, tenant, at.span, rows)
+	return b.insertParts(smallBlock, len(places), tenant, at.span, func(from, to int) *facetBlock { return block.pick(places[from:to]) })
 }
 
 // joinBlocks joins the small blocks of a tenant that have keys of the span.
@@ -233,7 +239,7 @@ func (b *batch) joinBlocksFrom(tenant int64, s span) (next int64, err error) {
 			if err := b.deleteBlock(at.number); err != nil {
 				return 0, err
 			}
-			rows = append(rows, stored...)
+			rows = append(rows, stored.rows()...)
 		}
 		if err := b.insertBlocks(tenant, joined, rows); err != nil {
 			return 0, err

@@ -8,15 +8,20 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/backoff"
 )
 
 // FreeSpace erases what is left of removed records in the file, and then gives the space back to the
-// disk. It implements jobs.Purger and works for all tenants: a purge of it comes after those of the
-// stores.
+// disk. It implements jobs.Space and works for all tenants.
 //
 // The full-text index only marks entries as removed, until a merge rewrites their segments.
 // And when SQLite moves a row to another page, the old page keeps a copy in its free
 // part. Deleting the row does not reach that copy.
+//
+// The work is done in laps. A lap has the segments with removed entries written again, then it erases the
+// free part of each page, and then the log. So it erases what was removed before it began. What is removed
+// meanwhile does not hold it up, and is left to the next lap. Where a lap is, only the memory knows: a process
+// that was killed begins with another lap. The file knows whether one is still to begin.
 type FreeSpace struct{ db *DB }
 
 // FreeSpace returns the free space of this file.
@@ -25,118 +30,172 @@ func (db *DB) FreeSpace() *FreeSpace { return &FreeSpace{db} }
 const (
 	// scrubPages is how many pages one step reads.
 	scrubPages = 1000
-	// settledAfter is how long after a removal a step begins. Otherwise each removal would have the work
-	// begin again.
+	// settledAfter is how long after a removal a lap begins. Otherwise the next removal, which often follows
+	// soon, would need another lap.
 	settledAfter = time.Second
+	// maxUnsettled is how long a lap waits at most for removals that go on.
+	maxUnsettled = 30 * time.Second
 	// maxScrubbed is the number of pages from which on the first byte of a page no longer says
 	// what the page is; see freePart. The file has 256 GiB then.
 	maxScrubbed = 1 << 25
-	// eraseLog is the page of a round that has only the log left to erase.
+	// eraseLog is the page of a lap that has only the log left to erase.
 	eraseLog = -1
 )
 
-// Purge implements jobs.Purger. It does one step and returns the number of its pages, 0 once
-// nothing is left to do. Other writes continue between two steps, and removals are waited for. It does
-// not scrub a file of 256 GiB or more.
-func (f *FreeSpace) Purge(ctx context.Context, _ audit.TenantID, _ int) (int, error) {
-	if settled, err := f.db.awaitRemovals(ctx); err != nil || !settled {
-		return 1, err
-	}
-	n, err := f.db.eraseTerms(ctx)
+// laps are those of this process.
+type laps struct {
+	turn     chan struct{} // of one step at a time
+	current  lap
+	ended    int64     // the last removal before the last lap that has ended
+	wantedAt time.Time // when the next one was asked for; zero: it was not
+}
+
+func newLaps() laps { return laps{turn: make(chan struct{}, 1)} }
+
+// lap is a lap that is under way. There is none if removal is 0.
+type lap struct {
+	removal int64        // the last one before the lap began
+	merger  mergerKind   // the one that erases; mergerKinds: all have
+	asked   <-chan error // its result; nil: it was not asked yet
+	failed  error        // of the mergers before
+	page    int64        // where to continue, or eraseLog
+}
+
+// Pending implements jobs.Space.
+func (f *FreeSpace) Pending(ctx context.Context) (removal int64, err error) {
+	removal, pending, err := f.db.removals(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("merge the full-text index: %w", err)
+		return 0, fmt.Errorf("find what is left to erase: %w", err)
 	}
-	if n == 0 {
-		if n, err = f.db.scrub(ctx); err != nil {
-			return 0, fmt.Errorf("scrub the free space: %w", err)
-		}
+	if !pending {
+		return 0, nil
 	}
-	if n == 0 {
-		if n, err = f.db.shrink(ctx); err != nil {
-			return 0, fmt.Errorf("give free space back: %w", err)
-		}
-	}
-	return n, nil
+	return removal, nil
 }
 
-// awaitRemovals waits for a moment if records were removed just now. It reports whether none were
-// removed meanwhile.
-func (db *DB) awaitRemovals(ctx context.Context) (settled bool, err error) {
-	sinceRemoval := func() time.Duration { return time.Since(time.UnixMilli(db.writer.removedAt.Load())) }
-	if wait := settledAfter - sinceRemoval(); wait > 0 {
-		select {
-		case <-ctx.Done():
-			return false, ctx.Err()
-		case <-time.After(min(wait, settledAfter)): // the clock may have been set back
-		}
+// Erase implements jobs.Space. Other writes continue between two steps. It does not erase free parts in a file of
+// 256 GiB or more.
+func (f *FreeSpace) Erase(ctx context.Context, removal int64) (done bool, err error) {
+	l := &f.db.laps
+	select {
+	case l.turn <- struct{}{}:
+		defer func() { <-l.turn }()
+	case <-ctx.Done():
+		return false, ctx.Err()
 	}
-	return sinceRemoval() >= settledAfter, nil
+	last, pending, err := f.db.removals(ctx)
+	switch {
+	case err != nil:
+		return false, fmt.Errorf("find what is left to erase: %w", err)
+	case !pending:
+		l.current, l.ended, l.wantedAt = lap{}, last, time.Time{}
+		return f.db.shrunk(ctx)
+	case removal <= l.ended:
+		return true, nil
+	case l.current.removal == 0:
+		return false, f.db.beginLap(ctx, last)
+	}
+	return false, f.db.lapStep(ctx)
 }
 
-// scrub erases the free parts of the next pages, and returns how many it looked at. A purge
-// that removes records meanwhile makes it begin again with the first page.
-func (db *DB) scrub(ctx context.Context) (int, error) {
-	var round, first, end int64
-	var found []int64
-	began := time.Now()
-	err := db.snapshot(ctx, func(c *conn) (err error) {
-		err = c.row(ctx, `SELECT round, page FROM pending_scrub`, nil, []any{&round, &first})
+// removals returns the number of the last removal, and whether something is left of what was removed. Nothing is
+// left once a lap has ended without a removal since its beginning.
+func (db *DB) removals(ctx context.Context) (last int64, pending bool, err error) {
+	err = db.snapshot(ctx, func(c *conn) error {
+		err := c.row(ctx, `SELECT round, page != 0 FROM pending_scrub`, nil, []any{&last, &pending})
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
-		if err != nil || first <= 0 {
-			return err
-		}
-		if end, err = c.int64(ctx, `SELECT page_count FROM pragma_page_count`); err != nil {
-			return err
-		}
-		if end >= maxScrubbed {
-			end = first // nothing to scrub
-		} else {
-			end = max(first, min(end+1, first+scrubPages))
-		}
-		found, err = c.remnants(ctx, first, end)
 		return err
 	})
+	return last, pending, err
+}
+
+// shrunk does a step of giving space back. It reports whether there is none to give.
+func (db *DB) shrunk(ctx context.Context) (bool, error) {
+	n, err := db.shrink(ctx)
+	if err != nil {
+		return false, fmt.Errorf("give free space back: %w", err)
+	}
+	return n == 0, nil
+}
+
+// beginLap begins a lap for the removals so far, unless others go on: then it waits for a moment.
+func (db *DB) beginLap(ctx context.Context, removal int64) error {
+	if db.laps.wantedAt.IsZero() {
+		db.laps.wantedAt = time.Now()
+	}
+	age := time.Since(time.UnixMilli(db.writer.removedAt.Load()))
+	// The age is negative if the clock was set back.
+	if age >= 0 && age < settledAfter && time.Since(db.laps.wantedAt) < maxUnsettled {
+		return backoff.Sleep(ctx, settledAfter-age)
+	}
+	db.laps.current, db.laps.wantedAt = lap{removal: removal, page: 1}, time.Time{}
+	return nil
+}
+
+// lapStep does a step of the current lap.
+func (db *DB) lapStep(ctx context.Context) error {
+	l := &db.laps.current
 	switch {
-	case err != nil:
-		return 0, err
-	case first == eraseLog:
-		return 1, db.eraseLog(ctx, round)
-	case first == 0:
-		return 0, nil
+	case l.merger < mergerKinds:
+		if err := db.eraseTerms(ctx, l); err != nil {
+			return fmt.Errorf("merge the full-text index: %w", err)
+		}
+		return nil
+	case l.page != eraseLog:
+		next, err := db.scrub(ctx, l.page)
+		if err != nil {
+			return fmt.Errorf("scrub the free space: %w", err)
+		}
+		l.page = next
+		return nil
+	}
+	if err := db.eraseLog(ctx, l.removal); err != nil {
+		return fmt.Errorf("erase the log: %w", err)
+	}
+	db.laps.ended, db.laps.current = l.removal, lap{}
+	return nil
+}
+
+// scrub erases the free parts of the next pages. It returns where to continue.
+func (db *DB) scrub(ctx context.Context, first int64) (next int64, err error) {
+	var found []int64
+	began := time.Now()
+	err = db.long.snapshot(ctx, "", func(c *conn) error {
+		pages, err := c.int64(ctx, `SELECT page_count FROM pragma_page_count`)
+		if err != nil {
+			return err
+		}
+		if first > pages || pages >= maxScrubbed {
+			next = eraseLog
+			return nil
+		}
+		next = min(pages+1, first+scrubPages)
+		found, err = c.remnants(ctx, first, next)
+		return err
+	})
+	if err != nil || next == eraseLog {
+		return next, err
 	}
 	db.yieldToOthers(ctx, time.Since(began))
-	err = db.writeInBackground(ctx, workErase, len(found), func(b *batch, from, to int) error { return b.erase(found[from:to]) })
-	if err != nil {
-		return 0, err
-	}
-	next := end
-	if first >= end {
-		next = eraseLog
-	}
-	return max(1, int(end-first)), db.scrubNext(ctx, round, next)
+	return next, db.writeInBackground(ctx, workErase, len(found), func(b *batch, from, to int) error { return b.erase(found[from:to]) })
 }
 
-// scrubNext notes where the round continues, unless a removal has begun another.
-func (db *DB) scrubNext(ctx context.Context, round, page int64) error {
-	return db.write(ctx, func(b *batch) error {
-		_, err := b.exec(`UPDATE pending_scrub SET page = ? WHERE round = ?`, page, round)
-		return err
-	})
-}
-
-// eraseLog erases the log and ends the round. It returns an *audit.UnavailableError while
+// eraseLog erases the log and ends the lap that began after a removal. It returns an *audit.UnavailableError while
 // readers prevent it.
-func (db *DB) eraseLog(ctx context.Context, round int64) error {
-	erased, err := db.writer.eraseLogNow(ctx)
+func (db *DB) eraseLog(ctx context.Context, removal int64) error {
+	erased, err := db.writer.eraseLogNow(ctx, removal)
 	switch {
 	case err != nil:
 		return err
 	case !erased:
 		return &audit.UnavailableError{Err: errors.New("a read prevents that the log is erased")}
 	}
-	return db.scrubNext(ctx, round, 0)
+	return db.write(ctx, func(b *batch) error {
+		_, err := b.exec(`UPDATE pending_scrub SET page = 0 WHERE round = ?`, removal)
+		return err
+	})
 }
 
 // remnants returns those of the pages from first to before end whose free part is not empty.
@@ -172,6 +231,9 @@ func (b *batch) erase(pages []int64) error {
 	}
 	for _, number := range pages {
 		page, err := b.page(context.Background(), number)
+		if errors.Is(err, sql.ErrNoRows) {
+			continue // another worker gave it back meanwhile
+		}
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
@@ -81,8 +82,8 @@ func TestPurgeLeavesNoCopyOnSharedPages(t *testing.T) {
 		t.Fatal("the deleted entries left no copy, want one for the test to prove something")
 	}
 	db = openAt(t, path) // the erasure is still owed
-	purgeStore(t, "free space", db.FreeSpace(), "acme", 1<<30)
-	purgeStore(t, "free space", db.FreeSpace(), "acme", 0) // nothing is left to erase
+	eraseSpace(t, db)
+	eraseSpace(t, db) // nothing is left to erase
 	wantErased(t, path)
 	after, err := db.Index().Count(t.Context(), "other", time.Time{}, time.Time{})
 	if err != nil {
@@ -95,6 +96,95 @@ func TestPurgeLeavesNoCopyOnSharedPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkFile(t, path)
+}
+
+// beginLap does the first steps of erasing what is left of acme, whose records are removed.
+func beginLap(t *testing.T, db *sqlite.DB) (removal int64) {
+	t.Helper()
+	purgeStore(t, "entries", db.Entries(), "acme", 300)
+	purgeStore(t, "index", db.Index(), "acme", 300)
+	removal = pending(t, db)
+	for range 3 { // the first waits until the removals are over
+		if eraseStep(t, db, removal) {
+			t.Fatal("the lap has ended, want that it has begun")
+		}
+	}
+	return removal
+}
+
+// TestErasingEndsWhileOthersRemove: another tenant's entries are indexed and removed all the time. What was removed
+// before is erased all the same, and the rest stays pending.
+func TestErasingEndsWhileOthersRemove(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "o.db")
+	db := openAt(t, path)
+	fillMixed(t, db, 2000)
+	removal := beginLap(t, db)
+	stop, failed := make(chan struct{}), make(chan error, 1)
+	corpus := newCorpus()
+	go func() {
+		defer close(failed)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			entries := corpus.entries("other", 5)
+			_, err := db.Entries().Append(context.Background(), "other", entries)
+			if err == nil {
+				_, err = search.PutEntries(context.Background(), db.Index(), "other", entries)
+			}
+			if err == nil {
+				err = db.Index().Remove(context.Background(), "other", audit.IDsOf(entries[:3]))
+			}
+			if err != nil {
+				failed <- err
+				return
+			}
+		}
+	}()
+	for deadline := time.Now().Add(time.Minute); !eraseStep(t, db, removal); {
+		if time.Now().After(deadline) {
+			t.Error("what was removed before is not erased within a minute")
+			break
+		}
+	}
+	later := pending(t, db)
+	close(stop)
+	if err := <-failed; err != nil {
+		t.Fatal(err)
+	}
+	if later <= removal {
+		t.Errorf("pending up to removal %d, want one after %d", later, removal)
+	}
+	wantErased(t, path)
+	eraseSpace(t, db)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	checkFile(t, path)
+}
+
+// TestErasingBeginsAgainAfterARestart: nobody knows where the lap was. The number of the removal stays.
+func TestErasingBeginsAgainAfterARestart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "o.db")
+	db := openAt(t, path)
+	fillMixed(t, db, 1000)
+	removal := beginLap(t, db)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db = openAt(t, path)
+	if got := pending(t, db); got != removal {
+		t.Errorf("pending up to removal %d, want %d", got, removal)
+	}
+	for !eraseStep(t, db, removal) {
+		continue
+	}
+	wantErased(t, path)
+	if got := pending(t, db); got != 0 {
+		t.Errorf("pending up to removal %d, want nothing", got)
+	}
 }
 
 // TestScrubWhileOthersWrite: entries are stored, removed and scrubbed at the same time. The
@@ -125,7 +215,7 @@ func TestScrubWhileOthersWrite(t *testing.T) {
 	}
 	purgeStore(t, "entries", db.Entries(), "acme", 10)
 	purgeStore(t, "index", db.Index(), "acme", 10)
-	purgeStore(t, "free space", db.FreeSpace(), "acme", 1<<30)
+	eraseSpace(t, db)
 	writing.Wait()
 	got, err := db.Index().Count(t.Context(), "other", time.Time{}, time.Time{})
 	if err != nil {
@@ -157,7 +247,7 @@ func readFreely(t *testing.T, db *sqlite.DB, each time.Duration) {
 	t.Helper()
 	stop := make(chan struct{})
 	var reading sync.WaitGroup
-	for range 3 {
+	for i := range 3 {
 		reading.Go(func() {
 			for {
 				select {
@@ -165,7 +255,7 @@ func readFreely(t *testing.T, db *sqlite.DB, each time.Duration) {
 					return
 				default:
 				}
-				if _, err := db.Snapshot(context.Background(), each); err != nil {
+				if _, err := db.Snapshot(context.Background(), audit.TenantID(fmt.Sprint(i)), each); err != nil {
 					t.Error(err)
 					return
 				}

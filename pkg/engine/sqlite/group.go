@@ -1,9 +1,12 @@
 package sqlite
 
 import (
+	"context"
 	"errors"
 	"runtime"
 	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/panics"
 )
 
 // Bounds of one group commit. They bound the wait of its first operation while
@@ -28,11 +31,9 @@ func (w *writer) commitGroup(first *operation) {
 			op.done <- err
 		}
 	}
-	w.groups++
-	if w.groups%logCheckEvery == 0 || w.logUrgent {
-		w.limitLog()
-	}
-	w.checkpoint.committed()
+	w.limitLog()
+	w.checkpoint.committed(w.conn.takeWritten())
+	w.checkpoint.finish(&w.conn)
 }
 
 // notePace learns from a group how long the operations of others and of the background take.
@@ -63,7 +64,7 @@ func (w *writer) runGroup(first *operation) (ops []*operation, failed bool, err 
 			return ops, false, err
 		}
 		var r *unchangedError
-		switch opErr := op.run(b); {
+		switch opErr := recovered(func() error { return op.run(b) }); {
 		case errors.As(opErr, &r):
 		case opErr != nil:
 			w.rollback()
@@ -72,7 +73,7 @@ func (w *writer) runGroup(first *operation) (ops []*operation, failed bool, err 
 		rejected = append(rejected, r)
 	}
 	if err == nil {
-		if err = b.flush(); err != nil {
+		if err = recovered(b.flush); err != nil {
 			w.rollback()
 			return ops, true, err
 		}
@@ -144,14 +145,15 @@ func (w *writer) runWithSavepoint(op *operation) (result, err error) {
 	if err := w.conn.run(`SAVEPOINT operation`); err != nil {
 		return nil, err
 	}
-	b, fresh := &batch{conn: &w.conn, writer: w}, len(w.fresh)
-	result = op.run(b)
+	b, fresh, changes := &batch{conn: &w.conn, writer: w}, len(w.fresh), len(w.undo)
+	result = recovered(func() error { return op.run(b) })
 	if result == nil {
-		result = b.flush()
+		result = recovered(b.flush)
 	}
 	if result != nil {
 		w.forget()
 		w.fresh = w.fresh[:fresh]
+		w.undoTo(changes)
 		if err := w.conn.run(`ROLLBACK TO operation`); err != nil {
 			return nil, err
 		}
@@ -162,6 +164,10 @@ func (w *writer) runWithSavepoint(op *operation) (result, err error) {
 	}
 	return result, w.conn.run(`RELEASE operation`)
 }
+
+// recovered returns a panic of f as an error, as which its transaction is rolled back. The writer's goroutine has no
+// context: it runs operations to their end.
+func recovered(f func() error) error { return panics.Recovered(context.Background(), f) }
 
 // flush writes the tokens of entries. Then it moves recent facets and documents.
 func (b *batch) flush() error {
@@ -179,9 +185,11 @@ func (w *writer) begin() error { return w.conn.run(`BEGIN IMMEDIATE`) }
 func (w *writer) commit() error {
 	err := w.conn.run(`COMMIT`)
 	if err != nil {
+		w.commitFailed.Store(true)
 		w.rollback()
 		return err
 	}
+	w.undo = nil
 	w.keepFresh()
 	return nil
 }
@@ -191,6 +199,7 @@ func (w *writer) commit() error {
 func (w *writer) rollback() {
 	w.forget()
 	w.fresh = nil
+	w.undoTo(0)
 	if err := w.conn.run(`ROLLBACK`); err != nil {
 		_ = w.conn.close() // callers get the first error
 	}

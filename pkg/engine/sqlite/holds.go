@@ -10,7 +10,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
-// Holds keeps legal holds, each under its tenant. It implements hold.Store and jobs.Purger.
+// Holds keeps legal holds, each under its tenant. It implements hold.Store and jobs.CountedPurger.
 type Holds struct{ db *DB }
 
 // Holds returns the legal holds in this file.
@@ -24,7 +24,7 @@ func (s *Holds) CreateHold(ctx context.Context, h hold.Hold) error {
 			n, err := b.exec(`INSERT INTO holds (tenant, id, created, standing, version, doc) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 				string(h.Tenant), h.ID, h.CreatedAt.UnixMilli(), h.ReleasedAt.IsZero(), h.Version, string(doc))
 			if err == nil && n == 0 {
-				err = audit.ErrConflict
+				err = unchanged(audit.ErrConflict)
 			}
 			return err
 		})
@@ -99,4 +99,9 @@ func (s *Holds) Purge(ctx context.Context, tenant audit.TenantID, limit int) (in
 		return 0, fmt.Errorf("purge holds of %s: %w", tenant, err)
 	}
 	return n, nil
+}
+
+// CountRecords implements jobs.Counter.
+func (s *Holds) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return s.db.countRecords(ctx, "holds", tenant, `SELECT count(*) FROM holds WHERE tenant = ?`)
 }

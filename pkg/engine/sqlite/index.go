@@ -15,19 +15,21 @@ import (
 )
 
 // Index is the search index. It implements search.Index, search.IndexWriter,
-// search.IDLister, retention.Index and jobs.Purger. It reads order and documents from Entries of
+// search.IDLister, retention.Index and jobs.CountedPurger. It reads order and documents from Entries of
 // the same file, and indexes only entries that are stored there.
 type Index struct {
-	db   *DB
-	scan scanLimits
+	db            *DB
+	scan          scanLimits
+	maxLongValues int
 }
 
 // Index returns the search index in this file.
-func (db *DB) Index() *Index { return &Index{db, usualScan} }
+func (db *DB) Index() *Index { return &Index{db, usualScan, maxLongValues} }
 
 // indexRow is an entry as it is indexed.
 type indexRow struct {
 	id     audit.EntryID
+	key    int64 // of the stored entry
 	facets [len(facetColumns)]string
 	doc    postings.Doc
 	terms  batchedTerms // of doc
@@ -51,7 +53,8 @@ func batchTerms(rows []*indexRow) {
 }
 
 func newIndexRows(tenant int64, entries []audit.Entry) ([]indexRow, []audit.Rejection) {
-	t := newTokenizer(tenant)
+	t := tokenizerFor(tenant)
+	defer tokenizers.Put(t)
 	rows := make([]indexRow, 0, len(entries))
 	var rejections []audit.Rejection
 	for i := range entries {
@@ -118,31 +121,61 @@ func (x *Index) Put(ctx context.Context, batches []search.Batch) []search.PutRes
 }
 
 func (b *batch) insertIndexRow(tenant int64, row *indexRow) error {
-	var key int64
 	err := b.row(context.Background(), `INSERT INTO indexed_keys
 		SELECT tenant, key FROM entries WHERE tenant = ? AND id = ?
-		ON CONFLICT DO NOTHING RETURNING key`, []any{tenant, row.id[:]}, []any{&key})
+		ON CONFLICT DO NOTHING RETURNING key`, []any{tenant, row.id[:]}, []any{&row.key})
 	switch {
 	case errors.Is(err, sql.ErrNoRows): // not stored, or indexed before
 		return nil
 	case err != nil:
 		return err
 	}
-	return b.insertIndexed(tenant, key, row)
+	return b.insertIndexed(tenant, []*indexRow{row})
 }
 
-// insertIndexedKey indexes an entry that was stored under the key in this transaction.
-func (b *batch) insertIndexedKey(tenant, key int64, row *indexRow) error {
-	inserted, err := b.exec(`INSERT INTO indexed_keys (tenant, key) VALUES (?, ?) ON CONFLICT DO NOTHING`, tenant, key)
-	if err != nil || inserted == 0 {
+var indexedKeyInserts = insertsInto(`indexed_keys (tenant, key)`, 1, 1)
+
+// insertIndexRows indexes entries that were stored under their keys in this transaction.
+func (b *batch) insertIndexRows(tenant int64, rows []*indexRow) error {
+	for part := range slices.Chunk(rows, maxInserted) {
+		if err := b.insertKeys(tenant, part); err != nil {
+			return err
+		}
+		if err := b.insertIndexed(tenant, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// insertKeys adds entries to indexed_keys. It removes what the index has of other entries with their keys, which
+// are no longer stored.
+func (b *batch) insertKeys(tenant int64, rows []*indexRow) error {
+	args := indexedKeyInserts.args(len(rows), tenant)
+	for _, row := range rows {
+		args = append(args, row.key)
+	}
+	inserted, err := b.insert(indexedKeyInserts, args)
+	if err != nil || inserted == len(rows) {
 		return err
 	}
-	return b.insertIndexed(tenant, key, row)
+	keys := make([]int64, len(rows))
+	for i, row := range rows {
+		keys[i] = row.key
+	}
+	slices.Sort(keys)
+	if err := b.removeIndexed(tenant, keys); err != nil {
+		return err
+	}
+	_, err = b.insert(indexedKeyInserts, args)
+	return err
 }
 
-func (b *batch) insertIndexed(tenant, key int64, row *indexRow) error {
-	b.addTerms(key, row.terms)
-	return b.insertFacets(tenant, key, &row.facets)
+func (b *batch) insertIndexed(tenant int64, rows []*indexRow) error {
+	for _, row := range rows {
+		b.addTerms(row.key, row.terms)
+	}
+	return b.insertFacets(tenant, rows)
 }
 
 // Contains implements search.Index.
@@ -155,7 +188,7 @@ func (x *Index) Contains(ctx context.Context, tenant audit.TenantID, id audit.En
 		return false, nil
 	}
 	var found int64
-	err = x.db.snapshot(ctx, func(c *conn) error {
+	err = x.db.short.snapshot(ctx, tenant, func(c *conn) error {
 		var err error
 		found, err = c.int64(ctx, `SELECT count(*) FROM entries e JOIN indexed_keys k ON k.tenant = e.tenant AND k.key = e.key
 			WHERE e.tenant = ? AND e.id = ?`, number, id[:])

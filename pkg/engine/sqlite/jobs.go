@@ -26,16 +26,17 @@ func (s *Jobs) CreateJob(ctx context.Context, job jobs.Job) error {
 	doc, err := json.Marshal(job)
 	if err == nil {
 		err = s.db.write(ctx, func(b *batch) error {
-			old := s.db.now().Add(-jobs.Retention)
-			if _, err := b.exec(`DELETE FROM jobs WHERE (tenant, id) IN (SELECT tenant, id FROM jobs WHERE finished < ? LIMIT ?)`,
-				old.UnixMilli(), maxRemovedJobs); err != nil {
-				return err
-			}
 			n, err := b.exec(`INSERT INTO jobs (tenant, id, kind, state, created, resume, finished, generation, doc)
 				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`, append([]any{string(job.Tenant), job.ID}, jobColumns(&job, doc)...)...)
-			if err == nil && n == 0 {
-				err = audit.ErrConflict
+			switch {
+			case err != nil:
+				return err
+			case n == 0:
+				return unchanged(audit.ErrConflict)
 			}
+			old := s.db.now().Add(-jobs.Retention)
+			_, err = b.exec(`DELETE FROM jobs WHERE (tenant, id) IN (SELECT tenant, id FROM jobs WHERE finished < ? AND (tenant, id) != (?, ?) LIMIT ?)`,
+				old.UnixMilli(), string(job.Tenant), job.ID, maxRemovedJobs)
 			return err
 		})
 	}
@@ -75,6 +76,39 @@ func (s *Jobs) UpdateJob(ctx context.Context, job jobs.Job, generation int64) er
 		return fmt.Errorf("update job %s of %s: %w", job.ID, job.Tenant, err)
 	}
 	return nil
+}
+
+// PostponeJob implements jobs.Store.
+func (s *Jobs) PostponeJob(ctx context.Context, job jobs.Job, resumeAt time.Time) error {
+	err := s.db.write(ctx, func(b *batch) error { return b.postpone(&job, resumeAt) })
+	if err != nil {
+		return fmt.Errorf("postpone job %s of %s: %w", job.ID, job.Tenant, err)
+	}
+	return nil
+}
+
+func (b *batch) postpone(job *jobs.Job, resumeAt time.Time) error {
+	const same = ` FROM jobs WHERE tenant = ? AND id = ?`
+	key := []any{string(job.Tenant), job.ID}
+	var doc []byte
+	found, err := b.found(`SELECT doc`+same+` AND generation = ? AND resume = ?`, append(key, job.Generation, job.ResumeAt.UnixMilli()), []any{&doc})
+	if err != nil {
+		return err
+	}
+	if !found {
+		return b.missed(`SELECT count(*)`+same, key...)
+	}
+	var stored jobs.Job
+	if err := json.Unmarshal(doc, &stored); err != nil {
+		return err
+	}
+	stored.ResumeAt = resumeAt
+	stored.Resent++
+	if doc, err = json.Marshal(stored); err != nil {
+		return err
+	}
+	_, err = b.exec(`UPDATE jobs SET resume = ?, doc = ? WHERE tenant = ? AND id = ?`, append([]any{resumeAt.UnixMilli(), string(doc)}, key...)...)
+	return err
 }
 
 // Job implements jobs.Store.

@@ -12,7 +12,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
-// Keys stores API keys. It implements tenants.KeyStore and jobs.Purger. The
+// Keys stores API keys. It implements tenants.KeyStore and jobs.CountedPurger. The
 // id and the hash of a key are unique among all tenants.
 type Keys struct{ db *DB }
 
@@ -58,7 +58,7 @@ func (s *Keys) Keys(ctx context.Context, tenant audit.TenantID, after *tenants.K
 	}
 	var doc sql.RawBytes
 	var lastUsed sql.NullInt64
-	err = s.db.snapshot(ctx, func(c *conn) error {
+	err = s.db.short.snapshot(ctx, tenant, func(c *conn) error {
 		return c.each(ctx, `SELECT doc, last_used FROM keys WHERE tenant = ? AND (created, id) > (?, ?) ORDER BY created, id LIMIT ?`,
 			[]any{string(tenant), created, id, limit + 1}, []any{&doc, &lastUsed}, func() (bool, error) {
 				if more = len(keys) == limit; more {
@@ -130,4 +130,9 @@ func (s *Keys) DeleteKey(ctx context.Context, tenant audit.TenantID, id string) 
 // Purge implements jobs.Purger.
 func (s *Keys) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	return s.db.purgeByID(ctx, "keys", tenant, limit)
+}
+
+// CountRecords implements jobs.Counter.
+func (s *Keys) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return s.db.countRecords(ctx, "keys", tenant, `SELECT count(*) FROM keys WHERE tenant = ?`)
 }

@@ -47,17 +47,10 @@ type merger struct {
 	wake   chan struct{} // a merge may be due
 	ended  chan struct{}
 	avoid  avoided
-	pages  int       // that the current session has written and removed
 	heldAt time.Time // the last step
 
 	mu       sync.Mutex
-	requests []chan erased // to merge the segments that have removed documents
-}
-
-// erased is the result of such a request.
-type erased struct {
-	pages int
-	err   error
+	requests []chan error // to merge the segments that have removed documents
 }
 
 // mergerKind says which segments a merger merges. Files have the number.
@@ -93,8 +86,8 @@ func (m *merger) wakeUp() {
 }
 
 // erase requests that what is removed is erased from the segments. The channel gets the result.
-func (m *merger) erase() <-chan erased {
-	done := make(chan erased, 1)
+func (m *merger) erase() <-chan error {
+	done := make(chan error, 1)
 	m.mu.Lock()
 	m.requests = append(m.requests, done)
 	m.mu.Unlock()
@@ -102,7 +95,7 @@ func (m *merger) erase() <-chan erased {
 	return done
 }
 
-func (m *merger) takeRequests() []chan erased {
+func (m *merger) takeRequests() []chan error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	requests := m.requests
@@ -158,7 +151,7 @@ func (m *merger) work(ctx context.Context) error {
 	if requests := m.takeRequests(); len(requests) > 0 {
 		err := panics.Recovered(ctx, func() error { return m.session(ctx, true) })
 		for _, done := range requests {
-			done <- erased{m.pages, err}
+			done <- err
 		}
 		if err != nil {
 			return err
@@ -173,16 +166,23 @@ func (m *merger) close() error {
 	return m.conn.close()
 }
 
-// session does the merges that are due or, with erase, those of segments that have removed documents. It ends
-// early if it is requested to do other ones.
+// session does the merges that are due or, with erase, those of segments that have removed documents. These are only
+// the segments that there are at its beginning: later ones have nothing that was removed before. It ends early if it
+// is requested to do other ones.
 func (m *merger) session(ctx context.Context, erase bool) error {
 	choose, left := m.due, uint64(minFree)
-	if erase {
-		choose, left = m.erasable, minFree/2 // which removals may use
-	}
-	m.pages = 0
 	if err := m.removeRest(ctx); err != nil {
 		return err
+	}
+	if erase {
+		last, err := m.conn.int64(ctx, `SELECT coalesce(max(number), 0) FROM segments`)
+		if err != nil {
+			return err
+		}
+		choose = func(rows []segmentRow) ([]segmentRow, int) {
+			return m.erasable(slices.DeleteFunc(rows, func(row segmentRow) bool { return row.Number > last }))
+		}
+		left = minFree / 2 // which removals may use
 	}
 	for {
 		var inputs []segmentRow
@@ -366,16 +366,14 @@ func (m *merger) removeRest(ctx context.Context) error {
 	}
 	for _, number := range rest {
 		for more := true; more; {
-			removed := 0
-			err := m.step(ctx, func(b *batch, parts int) (err error) {
-				removed, err = b.removeUnused(m.kind, number, parts)
+			err := m.step(ctx, func(b *batch, parts int) error {
+				removed, err := b.removeUnused(m.kind, number, parts)
 				more = removed == parts
 				return err
 			})
 			if err != nil {
 				return err
 			}
-			m.pages += max(removed, 1)
 		}
 	}
 	return nil
@@ -392,42 +390,34 @@ func (b *batch) removeUnused(kind mergerKind, segment int64, most int) (int, err
 	return b.removePages(segment, most)
 }
 
-// eraseWait bounds how long a step of eraseTerms waits for the mergers.
+// eraseWait bounds how long a step of eraseTerms waits for a merger.
 const eraseWait = time.Second
 
-// eraseTerms has the mergers erase what is removed from the full-text index, and waits for them for a
-// moment. It returns about how many pages they wrote for that, 0 once nothing is left to do.
-func (db *DB) eraseTerms(ctx context.Context) (pages int, err error) {
-	db.erasingMu.Lock()
-	defer db.erasingMu.Unlock()
-	timeout := time.After(eraseWait)
-	var failed error // of one merger; the others erase what they can
-	for kind, m := range db.mergers {
-		if db.erasing[kind] == nil {
-			db.erasing[kind] = m.erase()
-		} else {
-			pages = max(pages, 1) // it may not know what an earlier merger has done since
-		}
-		select {
-		case result := <-db.erasing[kind]:
-			db.erasing[kind] = nil
-			pages += result.pages
-			switch {
-			case errors.Is(result.err, errNotMerger): // that process has nothing to do soon
-				return 1, backoff.Sleep(ctx, eraseWait)
-			case result.err != nil:
-				failed = errors.Join(failed, result.err)
-			}
-		case <-m.ended:
-			return 0, errClosed
-		case <-timeout:
-			return max(pages, 1), nil
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
+// eraseTerms has the mergers erase what was removed from the full-text index before the lap began, one after the
+// other: what the first one writes, the second one merges. It waits for one of them for a moment.
+func (db *DB) eraseTerms(ctx context.Context, l *lap) error {
+	m := db.mergers[l.merger]
+	if l.asked == nil {
+		l.asked = m.erase()
 	}
-	if failed != nil {
-		return 0, failed
+	select {
+	case err := <-l.asked:
+		l.asked = nil
+		if errors.Is(err, errNotMerger) { // that process has nothing to do soon
+			return backoff.Sleep(ctx, eraseWait)
+		}
+		l.failed = errors.Join(l.failed, err) // the others erase what they can
+		l.merger++
+	case <-m.ended:
+		return errClosed
+	case <-time.After(eraseWait):
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return pages, nil
+	if l.merger < mergerKinds || l.failed == nil {
+		return nil
+	}
+	err := l.failed
+	l.merger, l.failed = 0, nil
+	return err
 }

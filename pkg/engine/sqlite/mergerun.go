@@ -146,7 +146,6 @@ func (r *mergeRun) store(most int) error {
 		if err != nil {
 			return err
 		}
-		r.pages += n
 		r.unstored = slices.Delete(r.unstored, 0, n)
 	}
 	return nil

@@ -46,9 +46,13 @@ func (b *batch) packOlderDocs() (more bool, err error) {
 	}
 	for _, rows := range byTenant {
 		for _, chunk := range b.writer.blocks.chunks(pointersTo(rows)) {
-			err := b.writeChunk(&chunk, func(row *entryRow) error {
-				_, err := b.insertEntry(row)
-				return err
+			err := b.writeChunk(&chunk, func(rows []*entryRow) error {
+				for _, row := range rows {
+					if _, err := b.insertEntry(row); err != nil {
+						return err
+					}
+				}
+				return nil
 			})
 			if err != nil {
 				return false, err

@@ -70,8 +70,7 @@ func (b *batch) packOlderFacets() (more bool, err error) {
 			if err != nil {
 				return false, err
 			}
-			values := facetsOf(&e)
-			return true, b.insertFacets(row.tenant, row.key, &values)
+			return true, b.insertFacets(row.tenant, []*indexRow{{key: row.key, facets: facetsOf(&e)}})
 		})
 		if err != nil {
 			return false, err

@@ -24,10 +24,35 @@ func (db *DB) purge(ctx context.Context, limit int, remove func(b *batch, limit 
 		if n, err = remove(b, min(limit, maxPurge)); err != nil || n == 0 {
 			return err
 		}
-		b.writer.forget()
 		return b.scrubSoon()
 	})
 	return n, err
+}
+
+// countRecords counts the records of a tenant that its Purge would remove. The first parameter of the query is the
+// tenant's id.
+func (db *DB) countRecords(ctx context.Context, what string, tenant audit.TenantID, query string, args ...any) (int64, error) {
+	return db.countRows(ctx, what, tenant, query, append([]any{string(tenant)}, args...)...)
+}
+
+// countNumbered is countRecords for records that have the number of their tenant.
+func (db *DB) countNumbered(ctx context.Context, what string, tenant audit.TenantID, query string) (int64, error) {
+	number, known, err := db.number(ctx, tenant)
+	if err != nil || !known {
+		return 0, err
+	}
+	return db.countRows(ctx, what, tenant, query, number)
+}
+
+func (db *DB) countRows(ctx context.Context, what string, tenant audit.TenantID, query string, args ...any) (n int64, err error) {
+	err = db.long.snapshot(ctx, tenant, func(c *conn) (err error) {
+		n, err = c.int64(ctx, query, args...)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("count the %s of %s: %w", what, tenant, err)
+	}
+	return n, nil
 }
 
 // scrubSoon must follow every removal. FreeSpace then erases what remains.

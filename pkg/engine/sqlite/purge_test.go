@@ -62,7 +62,7 @@ func purgeAll(t *testing.T, db *sqlite.DB, tenant audit.TenantID) {
 	} {
 		purgeStore(t, name, store, tenant, 300)
 	}
-	purgeStore(t, "free space", db.FreeSpace(), tenant, 1<<30)
+	eraseSpace(t, db)
 }
 
 // purgeStore purges one store. One call removes most records at most.
@@ -77,6 +77,36 @@ func purgeStore(t *testing.T, name string, store jobs.Purger, tenant audit.Tenan
 			t.Errorf("one purge of %s removed %d records, want at most %d", name, n, most)
 		}
 	}
+}
+
+// eraseSpace erases what is left of everything that was removed.
+func eraseSpace(t *testing.T, db *sqlite.DB) {
+	t.Helper()
+	removal := pending(t, db)
+	for !eraseStep(t, db, removal) {
+		continue
+	}
+	if removal = pending(t, db); removal != 0 {
+		t.Errorf("something is left to erase up to removal %d, want nothing", removal)
+	}
+}
+
+func pending(t *testing.T, db *sqlite.DB) (removal int64) {
+	t.Helper()
+	removal, err := db.FreeSpace().Pending(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return removal
+}
+
+func eraseStep(t *testing.T, db *sqlite.DB, removal int64) (done bool) {
+	t.Helper()
+	done, err := db.FreeSpace().Erase(t.Context(), removal)
+	if err != nil {
+		t.Fatalf("erase the free space: %v", err)
+	}
+	return done
 }
 
 // countInFiles returns how often the text stands in the file and its log, or in what a
@@ -156,6 +186,37 @@ func TestWhatIsPurgedCannotBeReadFromTheFile(t *testing.T) {
 	}
 }
 
+// TestWhatLeavesTheQuarantineCannotBeReadFromTheFile: items are deleted, or get another entry.
+func TestWhatLeavesTheQuarantineCannotBeReadFromTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "test.db")
+	db := openAt(t, path)
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	var items []quarantine.Item
+	for i := range 400 { // of several on a page
+		e := audit.Entry{ID: audit.NewEntryID(at, [10]byte{byte(i), byte(i >> 8)}), Tenant: "acme", UserID: "u", Action: "A", ResourceType: "r", Message: strings.Repeat(marker, 1+i%40)}
+		items = append(items, quarantine.Item{ID: fmt.Sprintf("%03d", i*7%400), Step: audit.StepIndex, QuarantinedAt: at, Entry: e})
+	}
+	if err := db.Quarantine().Put(t.Context(), "acme", items); err != nil {
+		t.Fatal(err)
+	}
+	eraseSpace(t, db)
+	for i, item := range items {
+		var err error
+		if i%4 > 0 {
+			err = db.Quarantine().Delete(t.Context(), "acme", item.ID)
+		} else {
+			other := item.Entry
+			other.Message = strings.Repeat("m", i)
+			err = db.Quarantine().Replace(t.Context(), "acme", item, other)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	eraseSpace(t, db)
+	wantErased(t, path)
+}
+
 // TestAPurgeEndsWhileOthersWrite: another tenant's entries are indexed all the time. The
 // merge ends, and nothing of the other is lost.
 func TestAPurgeEndsWhileOthersWrite(t *testing.T) {
@@ -196,13 +257,14 @@ func TestAPurgeEndsWhileOthersWrite(t *testing.T) {
 	}()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	for _, store := range []jobs.Purger{db.Index(), db.FreeSpace()} {
-		for n := 1; n > 0; {
-			var err error
-			if n, err = store.Purge(ctx, "acme", 300); err != nil {
-				t.Fatalf("purge while another tenant writes: %v", err)
-			}
+	for n := 1; n > 0; {
+		var err error
+		if n, err = db.Index().Purge(ctx, "acme", 300); err != nil {
+			t.Fatalf("purge while another tenant writes: %v", err)
 		}
+	}
+	if _, err := jobs.Scrub(ctx, db.FreeSpace(), new(int64), func() bool { return false }); err != nil {
+		t.Fatalf("erase the free space while another tenant writes: %v", err)
 	}
 	close(stop)
 	want := int64(before + <-written)

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,7 +13,7 @@ import (
 )
 
 // Quarantine stores entries that a step could not process. It implements
-// quarantine.Store and jobs.Purger.
+// quarantine.Store and jobs.CountedPurger.
 type Quarantine struct{ db *DB }
 
 // Quarantine returns the quarantine in this file.
@@ -83,7 +84,7 @@ func (q *Quarantine) List(ctx context.Context, tenant audit.TenantID, resources 
 	}
 	where, args := `id > ?`, []any{number, after, limit + 1}
 	var row quarantineRow
-	err = q.db.snapshot(ctx, func(c *conn) error {
+	err = q.db.short.snapshot(ctx, tenant, func(c *conn) error {
 		if len(resources) > 0 {
 			ids, err := quarantineIDs(ctx, c, number, resources, after, limit+1)
 			if err != nil {
@@ -137,6 +138,35 @@ func (q *Quarantine) Item(ctx context.Context, tenant audit.TenantID, id string)
 	return item, nil
 }
 
+// Existing implements quarantine.Store.
+func (q *Quarantine) Existing(ctx context.Context, tenant audit.TenantID, ids []string) ([]string, error) {
+	existing, err := q.existing(ctx, tenant, ids)
+	if err != nil {
+		return nil, fmt.Errorf("look for %d quarantine items of %s: %w", len(ids), tenant, err)
+	}
+	return existing, nil
+}
+
+func (q *Quarantine) existing(ctx context.Context, tenant audit.TenantID, ids []string) (existing []string, err error) {
+	number, known, err := q.db.number(ctx, tenant)
+	if err != nil || !known {
+		return nil, err
+	}
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return nil, err
+	}
+	var id string
+	err = q.db.short.snapshot(ctx, tenant, func(c *conn) error {
+		return c.each(ctx, `SELECT id FROM quarantine WHERE tenant = ? AND id IN (SELECT value FROM json_each(?))`,
+			[]any{number, string(list)}, []any{&id}, func() (bool, error) {
+				existing = append(existing, id)
+				return true, nil
+			})
+	})
+	return existing, err
+}
+
 func (q *Quarantine) item(ctx context.Context, tenant audit.TenantID, id string) (quarantine.Item, error) {
 	number, known, err := q.db.number(ctx, tenant)
 	if err != nil {
@@ -146,7 +176,7 @@ func (q *Quarantine) item(ctx context.Context, tenant audit.TenantID, id string)
 		return quarantine.Item{}, audit.ErrNotFound
 	}
 	var row quarantineRow
-	err = q.db.snapshot(ctx, func(c *conn) error {
+	err = q.db.short.snapshot(ctx, tenant, func(c *conn) error {
 		return c.row(ctx, `SELECT `+quarantineColumns+` FROM quarantine WHERE tenant = ? AND id = ?`, []any{number, id}, row.dest())
 	})
 	if err != nil {
@@ -155,7 +185,51 @@ func (q *Quarantine) item(ctx context.Context, tenant audit.TenantID, id string)
 	return row.read()
 }
 
-// Delete implements quarantine.Store.
+// Replace implements quarantine.Store. FreeSpace erases what the file has of the former entry.
+func (q *Quarantine) Replace(ctx context.Context, tenant audit.TenantID, item quarantine.Item, entry audit.Entry) error {
+	number, known, err := q.db.number(ctx, tenant)
+	switch {
+	case err != nil:
+	case !known:
+		err = audit.ErrNotFound
+	default:
+		err = q.db.write(ctx, func(b *batch) error { return b.replaceItem(number, &item, &entry) })
+	}
+	if err != nil {
+		return fmt.Errorf("replace quarantine item %s of %s: %w", item.ID, tenant, err)
+	}
+	return nil
+}
+
+func (b *batch) replaceItem(tenant int64, item *quarantine.Item, entry *audit.Entry) error {
+	var row quarantineRow
+	found, err := b.found(`SELECT `+quarantineColumns+` FROM quarantine WHERE tenant = ? AND id = ?`, []any{tenant, item.ID}, row.dest())
+	if err != nil {
+		return err
+	}
+	if !found {
+		return unchanged(audit.ErrNotFound)
+	}
+	stored, err := row.read()
+	if err != nil {
+		return err
+	}
+	was, becomes := entryjson.AppendStored(nil, &stored.Entry), entryjson.AppendStored(nil, entry)
+	switch {
+	case bytes.Equal(was, becomes):
+		return nil
+	case !bytes.Equal(was, entryjson.AppendStored(nil, &item.Entry)):
+		return unchanged(audit.ErrPrecondition)
+	}
+	_, err = b.exec(`UPDATE quarantine SET doc = ?, resource_type = ?, resource_id = ? WHERE tenant = ? AND id = ?`,
+		becomes, entry.ResourceType, entry.ResourceID, tenant, item.ID)
+	if err != nil {
+		return err
+	}
+	return b.scrubSoon()
+}
+
+// Delete implements quarantine.Store. FreeSpace erases what the file has of the item.
 func (q *Quarantine) Delete(ctx context.Context, tenant audit.TenantID, id string) error {
 	number, known, err := q.db.number(ctx, tenant)
 	switch {
@@ -163,7 +237,16 @@ func (q *Quarantine) Delete(ctx context.Context, tenant audit.TenantID, id strin
 	case !known:
 		err = audit.ErrNotFound
 	default:
-		err = q.db.changeOne(ctx, audit.ErrNotFound, `DELETE FROM quarantine WHERE tenant = ? AND id = ?`, number, id)
+		err = q.db.write(ctx, func(b *batch) error {
+			changed, err := b.exec(`DELETE FROM quarantine WHERE tenant = ? AND id = ?`, number, id)
+			if err == nil && changed == 0 {
+				return unchanged(audit.ErrNotFound)
+			}
+			if err != nil {
+				return err
+			}
+			return b.scrubSoon()
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("delete quarantine item %s of %s: %w", id, tenant, err)
@@ -190,4 +273,9 @@ func (q *Quarantine) Purge(ctx context.Context, tenant audit.TenantID, limit int
 		return 0, fmt.Errorf("purge quarantine of %s: %w", tenant, err)
 	}
 	return n, nil
+}
+
+// CountRecords implements jobs.Counter.
+func (q *Quarantine) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return q.db.countNumbered(ctx, "quarantine", tenant, `SELECT count(*) FROM quarantine WHERE tenant = ?`)
 }

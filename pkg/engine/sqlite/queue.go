@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -94,21 +95,20 @@ func (q *Queue) sendWithin(ctx context.Context, tenant audit.TenantID, bodies []
 	}
 	size := 0
 	for _, body := range bodies {
-		size += len(body)
+		size += q.backlog.weigh(body)
 	}
 	if err := q.waiting.enter(ctx, tenant, size, q.backlog.Ahead); err != nil {
 		return err
 	}
 	err := q.sendSlowly(ctx, tenant, bodies, delay)
-	if err != nil {
-		q.waiting.leave(tenant, size)
-	}
+	q.waiting.sent(tenant, size, err)
 	return err
 }
 
 // sendSlowly sends the messages, after a while if the tenant has to wait.
 func (q *Queue) sendSlowly(ctx context.Context, tenant audit.TenantID, bodies []string, delay time.Duration) error {
-	err := q.sendOnce(ctx, tenant, bodies, delay, true)
+	// With Ahead the tenant has waited already, unless it has its part only.
+	err := q.sendOnce(ctx, tenant, bodies, delay, q.db.shared || q.backlog.Ahead == 0)
 	for end := time.Now().Add(slowTime); errors.Is(err, errSlow); {
 		if err := backoff.Sleep(ctx, slowPoll); err != nil {
 			return err
@@ -143,11 +143,8 @@ func (q *Queue) sendOnce(ctx context.Context, tenant audit.TenantID, bodies []st
 		for i, body := range bodies {
 			b.writer.lastMessage++
 			number := b.writer.lastMessage
-			if _, err := b.exec(`INSERT INTO bodies (number, body) VALUES (?, ?)`, number, body); err != nil {
-				return err
-			}
-			_, err := b.exec(`INSERT INTO messages (number, queue, tenant, turn, visible, lease, receives, sent) VALUES (?, ?, ?, ?, ?, 0, 0, ?)`,
-				number, q.name, string(tenant), turn+int64(i), visible, now.UnixMilli())
+			_, err := b.exec(`INSERT INTO messages (number, queue, tenant, turn, visible, lease, receives, sent, body) VALUES (?, ?, ?, ?, ?, 0, 0, ?, ?)`,
+				number, q.name, string(tenant), turn+int64(i), visible, now.UnixMilli(), body)
 			if err != nil {
 				return err
 			}
@@ -188,26 +185,44 @@ func (b *batch) deleteMessages(queue string, receipts []string) error {
 	if len(receipts) == 0 {
 		return nil
 	}
-	deliveries := make([][2]int64, len(receipts))
-	for i, receipt := range receipts {
+	d := b.deliveriesOf(queue)
+	var held []int64       // messages whose deliveries are in memory
+	var written [][2]int64 // deliveries that are in the file
+	for _, receipt := range receipts {
 		number, lease, err := parseReceipt(receipt)
 		if err != nil {
 			return unchanged(err)
 		}
-		deliveries[i] = [2]int64{number, lease}
+		switch delivery, inMemory := d.held[number]; {
+		case !inMemory:
+			written = append(written, [2]int64{number, lease})
+		case delivery.lease == lease:
+			held = append(held, number)
+		}
 	}
-	list, err := json.Marshal(deliveries)
-	if err != nil {
-		return unchanged(err)
+	if len(written) > 0 {
+		list, err := json.Marshal(written)
+		if err != nil {
+			return err
+		}
+		_, err = b.exec(`DELETE FROM messages WHERE queue = ?1 AND (number, lease) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?2))`, queue, string(list))
+		if err != nil {
+			return err
+		}
 	}
-	deleted, err := b.exec(`DELETE FROM messages WHERE queue = ?1 AND (number, lease) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?2))`, queue, string(list))
-	if err != nil || deleted == 0 {
-		return err
+	slices.Sort(held)
+	for from := 0; from < len(held); { // most numbers follow each other
+		to := from + 1
+		for to < len(held) && held[to] == held[to-1]+1 {
+			to++
+		}
+		if _, err := b.exec(`DELETE FROM messages WHERE queue = ? AND number BETWEEN ? AND ?`, queue, held[from], held[to-1]); err != nil {
+			return err
+		}
+		from = to
 	}
-	// The body of a message that has been delivered again stays.
-	_, err = b.exec(`DELETE FROM bodies WHERE number IN (SELECT value ->> 0 FROM json_each(?1))
-		AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.number = bodies.number)`, string(list))
-	return err
+	b.releaseHeld(d, held)
+	return nil
 }
 
 // ChangeVisibility makes the message of this delivery visible after d, at once if d
@@ -218,8 +233,18 @@ func (q *Queue) ChangeVisibility(ctx context.Context, receipt string, d time.Dur
 		if err != nil {
 			return unchanged(err)
 		}
+		inMemory := b.deliveriesOf(q.name)
 		visible := max(1, q.db.now().Add(d).UnixMilli()) // it takes a new turn; see wake
-		_, err = b.exec(`UPDATE messages SET visible = ? WHERE number = ? AND queue = ? AND lease = ?`, visible, number, q.name, lease)
+		delivery, held := inMemory.held[number]
+		switch {
+		case held && delivery.lease != lease:
+			return nil
+		case held:
+			b.releaseHeld(inMemory, []int64{number})
+			_, err = b.exec(`UPDATE messages SET visible = ?, lease = ?, receives = receives + 1 WHERE number = ? AND queue = ?`, visible, lease, number, q.name)
+		default:
+			_, err = b.exec(`UPDATE messages SET visible = ? WHERE number = ? AND queue = ? AND lease = ?`, visible, number, q.name, lease)
+		}
 		return err
 	})
 	if err != nil {
@@ -242,18 +267,20 @@ func (q *Queue) Depth(ctx context.Context) (visible, inFlight, dead int64, err e
 	if err != nil {
 		return 0, 0, 0, fmt.Errorf("depth of queue %s: %w", q.name, err)
 	}
-	return visible, inFlight, dead, nil
+	held := min(visible, q.db.writer.inFlight.count(q.name))
+	return visible - held, inFlight + held, dead, nil
 }
 
 // Waiting counts the messages of some queues that can be received now, up to limit.
 func (db *DB) Waiting(ctx context.Context, limit int64, queues ...string) (total int64, err error) {
 	err = db.snapshot(ctx, func(c *conn) error {
 		for _, name := range queues {
-			n, err := c.int64(ctx, `SELECT count(*) FROM (SELECT 1 FROM messages WHERE queue = ? AND visible = 0 LIMIT ?)`, name, limit-total)
+			held := db.writer.inFlight.count(name)
+			n, err := c.int64(ctx, `SELECT count(*) FROM (SELECT 1 FROM messages WHERE queue = ? AND visible = 0 LIMIT ?)`, name, limit-total+held)
 			if err != nil {
 				return err
 			}
-			total += n
+			total += max(0, n-held)
 		}
 		return nil
 	})
@@ -290,7 +317,7 @@ func (q *Queue) Redrive(ctx context.Context) (moved int64, err error) {
 }
 
 // Messages are the messages of all queues but those that it names. It implements
-// jobs.Purger.
+// jobs.CountedPurger.
 type Messages struct {
 	db     *DB
 	except string // a JSON array of queue names
@@ -314,15 +341,31 @@ func (db *DB) Messages(except ...string) *Messages {
 // an outage.
 func (m *Messages) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	n, err := m.db.purge(ctx, limit, func(b *batch, limit int) (int, error) {
-		const found = ` IN (SELECT number FROM messages WHERE tenant = ? AND queue NOT IN (SELECT value FROM json_each(?)) ORDER BY number LIMIT ?)`
-		if _, err := b.exec(`DELETE FROM bodies WHERE number`+found, string(tenant), m.except, limit); err != nil {
-			return 0, err
+		var queue string
+		var number int64
+		removed := map[string][]int64{}
+		changed := 0
+		err := b.each(context.Background(), `DELETE FROM messages WHERE number IN (SELECT number FROM messages WHERE tenant = ? AND queue NOT IN (SELECT value FROM json_each(?)) ORDER BY number LIMIT ?)
+			RETURNING queue, number`, []any{string(tenant), m.except, limit}, []any{&queue, &number}, func() (bool, error) {
+			removed[queue] = append(removed[queue], number)
+			changed++
+			return true, nil
+		})
+		for queue, numbers := range removed {
+			b.releaseHeld(b.deliveriesOf(queue), numbers)
 		}
-		changed, err := b.exec(`DELETE FROM messages WHERE number`+found, string(tenant), m.except, limit)
-		return int(changed), err
+		if changed > 0 {
+			b.writer.forgetQueues()
+		}
+		return changed, err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("purge messages of %s: %w", tenant, err)
 	}
 	return n, nil
+}
+
+// CountRecords implements jobs.Counter.
+func (m *Messages) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return m.db.countRecords(ctx, "messages", tenant, `SELECT count(*) FROM messages WHERE tenant = ? AND queue NOT IN (SELECT value FROM json_each(?))`, m.except)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/quota"
 )
 
-// Quotas has the accounts of the tenants' quotas. It implements quota.Leases and jobs.Purger.
+// Quotas has the accounts of the tenants' quotas. It implements quota.Leases and jobs.CountedPurger.
 // Its clock is the machine's.
 type Quotas struct{ db *DB }
 
@@ -57,4 +57,9 @@ func (s *Quotas) Purge(ctx context.Context, tenant audit.TenantID, limit int) (i
 		return 0, fmt.Errorf("purge the quota of %s: %w", tenant, err)
 	}
 	return n, nil
+}
+
+// CountRecords implements jobs.Counter.
+func (s *Quotas) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return s.db.countRecords(ctx, "quota", tenant, `SELECT count(*) FROM quotas WHERE tenant = ?`)
 }

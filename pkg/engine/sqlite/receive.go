@@ -7,11 +7,12 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
-// MaxReceived is the length of bodies, in bytes, at which a Receive ends: those of some hundred
-// entries. Larger receives would make the entries of other tenants wait for longer.
-const MaxReceived = 96 << 10
+// MaxReceived is the weight of messages at which a Receive ends, in bytes; see Backlog.Weigh. Larger receives
+// would make the entries of other tenants wait for longer.
+const MaxReceived = 192 << 10
 
 // Receive returns up to max visible messages, fewer once their bodies have MaxReceived bytes.
 // Tenants take turns, and the messages of one come approximately in the order of sending. If
@@ -21,11 +22,16 @@ func (q *Queue) Receive(ctx context.Context, max int, wait time.Duration) ([]Mes
 }
 
 // DeleteAndReceive does Delete and Receive in one transaction. The deletions are durable before
-// it waits.
+// it waits for a message, though not while it gathers; see Backlog.
 func (q *Queue) DeleteAndReceive(ctx context.Context, receipts []string, max int, wait time.Duration) ([]Message, error) {
 	deadline := time.Now().Add(wait)
 	if q.db.shared && wait > 0 {
 		q.db.watcher.start()
+	}
+	if q.backlog.Gather > 0 && !q.db.shared {
+		if err := q.waiting.gather(ctx, q.backlog.Gather, deadline, q.db.writer.closing); err != nil {
+			return nil, fmt.Errorf("receive from queue %s: %w", q.name, err)
+		}
 	}
 	for {
 		arrival := q.arrivals.next()
@@ -34,7 +40,7 @@ func (q *Queue) DeleteAndReceive(ctx context.Context, receipts []string, max int
 		if err != nil {
 			return nil, fmt.Errorf("receive from queue %s: %w", q.name, err)
 		}
-		q.leaveBacklog(messages)
+		q.leaveBacklog(messages, max)
 		left := time.Until(deadline)
 		if len(messages) > 0 || left <= 0 {
 			return messages, nil
@@ -53,16 +59,23 @@ func (q *Queue) DeleteAndReceive(ctx context.Context, receipts []string, max int
 	}
 }
 
-// leaveBacklog counts what was received.
-func (q *Queue) leaveBacklog(messages []Message) {
+// leaveBacklog counts what was received, of max messages at most.
+func (q *Queue) leaveBacklog(messages []Message, max int) {
 	if len(messages) == 0 {
 		q.waiting.clear()
+		return
 	}
+	received := 0
+	left := map[audit.TenantID]int{}
 	for _, m := range messages {
+		size := q.backlog.weigh(m.Body)
+		received += size
 		if m.ReceiveCount == 1 {
-			q.waiting.leave(m.Tenant, len(m.Body))
+			left[m.Tenant] += size
 		}
 	}
+	q.waiting.leave(left)
+	q.waiting.note(len(messages), len(messages) == max || received >= MaxReceived)
 }
 
 // idlePoll is the longest wait before a receiver looks at the queue again. A
@@ -80,7 +93,7 @@ func (q *Queue) receive(ctx context.Context, receipts []string, max int) (messag
 			return err
 		}
 		now := q.db.now()
-		if err := b.wake(q.name, now); err != nil {
+		if err := b.wake(q.name, now, q.latest(now)); err != nil {
 			return err
 		}
 		for more := true; more && len(messages) < max; {
@@ -99,7 +112,7 @@ func (q *Queue) receive(ctx context.Context, receipts []string, max int) (messag
 		if len(messages) > 0 {
 			return nil
 		}
-		next, err := b.int64(context.Background(), `SELECT coalesce(min(visible), -1) FROM messages WHERE queue = ? AND visible > 0`, q.name)
+		next, err := b.nextVisible(q.name)
 		if err != nil {
 			return err
 		}
@@ -115,6 +128,19 @@ func (q *Queue) receive(ctx context.Context, receipts []string, max int) (messag
 	return messages, nextVisible, err
 }
 
+// nextVisible returns the Unix milliseconds at which a message that is in flight or delayed becomes visible, -1 if
+// there is none.
+func (b *batch) nextVisible(queue string) (int64, error) {
+	next, err := b.int64(context.Background(), `SELECT coalesce(min(visible), -1) FROM messages WHERE queue = ? AND visible > 0`, queue)
+	if err != nil {
+		return 0, err
+	}
+	if d := b.deliveriesOf(queue); len(d.held) > 0 && (next < 0 || d.until < next) {
+		next = d.until
+	}
+	return next, nil
+}
+
 // waitingMessage is a message that waits in a queue.
 type waitingMessage struct {
 	number, lease, sent, turn int64
@@ -125,15 +151,33 @@ type waitingMessage struct {
 // maxWoken bounds the messages that become ready with one receive, so that it stays short.
 const maxWoken = 1000
 
-// wake makes messages ready whose time has come. They take new turns, so that a tenant whose
-// messages come again and again does not delay others.
-func (b *batch) wake(queue string, now time.Time) error {
+// clockTolerance is how much later than the longest delay from now a message may become visible. If it is later, the
+// clock has been set back since the message was hidden.
+const clockTolerance = time.Minute
+
+// latest returns the time after which no message becomes visible, unless the clock has been set back.
+func (q *Queue) latest(now time.Time) time.Time {
+	return now.Add(max(q.visibility, jobs.MaxDelay) + clockTolerance)
+}
+
+// wake makes messages ready whose time has come, or lies after the latest one possible. They take new turns, so that
+// a tenant whose messages come again and again does not delay others.
+func (b *batch) wake(queue string, now, latest time.Time) error {
+	d := b.deliveriesOf(queue)
+	if err := b.releaseLate(queue, d, now, latest); err != nil {
+		return err
+	}
 	woken, err := b.messages(`SELECT number, lease, receives, sent, tenant, turn FROM messages
 		WHERE queue = ? AND visible > 0 AND visible <= ? ORDER BY visible, number LIMIT ?`, queue, now.UnixMilli(), maxWoken)
 	if err != nil {
 		return err
 	}
-	for _, w := range woken {
+	implausible, err := b.messages(`SELECT number, lease, receives, sent, tenant, turn FROM messages
+		WHERE queue = ? AND visible > ? ORDER BY visible, number LIMIT ?`, queue, latest.UnixMilli(), maxWoken)
+	if err != nil {
+		return err
+	}
+	for _, w := range append(woken, implausible...) {
 		turn, err := b.takeTurn(queue, w.tenant)
 		if err != nil {
 			return err
@@ -168,9 +212,11 @@ func (b *batch) deliver(q *Queue, now time.Time, max int, messages []Message) (_
 	var w, last waitingMessage
 	var body string
 	size, delivered := 0, 0
-	err = b.each(context.Background(), `SELECT m.number, m.lease, m.receives, m.sent, m.tenant, m.turn, b.body
-		FROM messages m CROSS JOIN bodies b ON b.number = m.number
-		WHERE m.queue = ? AND m.visible = 0 ORDER BY m.turn, m.number LIMIT ?`, []any{q.name, max},
+	d := b.deliveriesOf(q.name)
+	until, inMemory := notBefore(now.Add(q.visibility)), q.backlog.Gather > 0 && !q.db.shared
+	taken := map[int64]delivery{}
+	err = b.each(context.Background(), `SELECT number, lease, receives, sent, tenant, turn, body FROM messages
+		WHERE queue = ? AND visible = 0 AND (turn, number) > (?, ?) ORDER BY turn, number LIMIT ?`, []any{q.name, d.received.turn, d.received.number, max},
 		[]any{&w.number, &w.lease, &w.receives, &w.sent, &w.tenant, &w.turn, &body}, func() (bool, error) {
 			if q.maxReceives > 0 && w.receives >= q.maxReceives {
 				exhausted = append(exhausted, w)
@@ -183,7 +229,10 @@ func (b *batch) deliver(q *Queue, now time.Time, max int, messages []Message) (_
 				ID: strconv.FormatInt(w.number, 10), Body: body, Receipt: receiptOf(w.number, w.lease+1),
 				ReceiveCount: w.receives + 1, SentAt: time.UnixMilli(w.sent).UTC(), Tenant: audit.TenantID(w.tenant),
 			})
-			last, size, delivered = w, size+len(body), delivered+1
+			if inMemory {
+				taken[w.number] = delivery{lease: w.lease + 1, until: until, tenant: w.tenant}
+			}
+			last, size, delivered = w, size+q.backlog.weigh(body), delivered+1
 			return size < MaxReceived, nil
 		})
 	if err != nil {
@@ -192,8 +241,12 @@ func (b *batch) deliver(q *Queue, now time.Time, max int, messages []Message) (_
 	if delivered == 0 {
 		return messages, exhausted, nil
 	}
-	_, err = b.exec(`UPDATE messages SET visible = ?, lease = lease + 1, receives = receives + 1
-		WHERE queue = ? AND visible = 0 AND (turn, number) <= (?, ?)`, notBefore(now.Add(q.visibility)), q.name, last.turn, last.number)
+	if inMemory {
+		err = b.hold(q.name, d, taken, place{last.turn, last.number}, until)
+	} else {
+		_, err = b.exec(`UPDATE messages SET visible = ?, lease = lease + 1, receives = receives + 1
+			WHERE queue = ? AND visible = 0 AND (turn, number) > (?, ?) AND (turn, number) <= (?, ?)`, until, q.name, d.received.turn, d.received.number, last.turn, last.number)
+	}
 	if err != nil {
 		return nil, nil, err
 	}

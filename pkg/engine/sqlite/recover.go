@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
@@ -29,7 +30,15 @@ func (db *DB) Recover(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		_, err = b.exec(`UPDATE jobs SET resume = ?1 WHERE resume > ?1 AND state = ?2`, db.now().UnixMilli(), string(jobs.StateRunning))
+		if err := b.releaseAll(); err != nil {
+			return err
+		}
+		if err := b.noteTurns(); err != nil {
+			return err
+		}
+		now := db.now().UTC().Truncate(time.Millisecond)
+		_, err = b.exec(`UPDATE jobs SET resume = ?1, doc = json_set(doc, '$.resume_at', ?2) WHERE resume > ?1 AND state = ?3`,
+			now.UnixMilli(), now.Format(time.RFC3339Nano), string(jobs.StateRunning))
 		return err
 	})
 	if err != nil {

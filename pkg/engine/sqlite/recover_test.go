@@ -98,6 +98,51 @@ func TestRecoverKeepsDelays(t *testing.T) {
 	}
 }
 
+// TestMessagesComeBackAfterAClockIsSetBack: what is hidden until a day later than any delay is ready at once.
+func TestMessagesComeBackAfterAClockIsSetBack(t *testing.T) {
+	t.Run("deliveries in the file", func(t *testing.T) { checkClockSetBack(t, sqlite.Backlog{}) })
+	t.Run("deliveries in memory", func(t *testing.T) { checkClockSetBack(t, sqlite.Backlog{Gather: time.Millisecond}) })
+}
+
+func checkClockSetBack(t *testing.T, backlog sqlite.Backlog) {
+	t.Helper()
+	now := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+	db := open(t, sqlite.WithClock(func() time.Time { return now }))
+	queue := db.Queue("q", 3*time.Minute, 5).WithBacklog(backlog)
+	received := func() int {
+		t.Helper()
+		got, err := queue.Receive(t.Context(), 10, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(got)
+	}
+	if err := queue.Send(t.Context(), "acme", []string{"in flight"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := received(); got != 1 {
+		t.Fatalf("received %d messages, want 1", got)
+	}
+	if err := queue.SendAfter(t.Context(), "acme", jobs.MaxDelay, "delayed"); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(-30 * time.Second) // as clocks are corrected
+	if got := received(); got != 0 {
+		t.Errorf("after a correction: received %d messages, want 0", got)
+	}
+	now = now.Add(-24 * time.Hour)
+	if got := received(); got != 2 {
+		t.Errorf("a day back: received %d messages, want 2", got)
+	}
+	if got := received(); got != 0 {
+		t.Errorf("again: received %d messages, want 0", got)
+	}
+	now = now.Add(3 * time.Minute)
+	if got := received(); got != 2 {
+		t.Errorf("after the visibility timeout: received %d messages, want 2", got)
+	}
+}
+
 // TestRecoverFreesTheJobsOfTheLastProcess: a job whose worker was killed stands still at once. A
 // job that waits in the queue does not.
 func TestRecoverFreesTheJobsOfTheLastProcess(t *testing.T) {
@@ -128,5 +173,12 @@ func TestRecoverFreesTheJobsOfTheLastProcess(t *testing.T) {
 	}
 	if got, want := overdue(), []string{"running"}; !slices.Equal(got, want) {
 		t.Errorf("afterwards: the jobs %v stand still, want %v", got, want)
+	}
+	list, err := db.Jobs().OverdueJobs(t.Context(), time.Now(), now.Add(time.Hour), 10)
+	if err != nil || len(list) != 1 {
+		t.Fatalf("got the jobs %v and error %v, want one", list, err)
+	}
+	if err := db.Jobs().PostponeJob(t.Context(), list[0], now.Add(time.Minute)); err != nil {
+		t.Errorf("Plan resumes the job: got error %v, want none", err)
 	}
 }

@@ -13,12 +13,13 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/retention"
 )
 
-// The queries of Retained. An entry without a row of deletable is not marked.
+// The queries of Retained. An entry without a row of deletable is not marked. listMarked passes over it in the index of the
+// ids, without reading the entry.
 const (
 	listRetained = `SELECT ` + entryColumns + `, d.at FROM entries e INDEXED BY entries_by_id` + joinDocs +
 		`LEFT JOIN deletable d ON d.key = e.key WHERE e.tenant = ? AND e.id > ? AND e.id < ? ORDER BY e.id LIMIT ?`
-	listMarked = `SELECT ` + entryColumns + `, d.at FROM entries e INDEXED BY entries_by_id` + joinDocs +
-		`CROSS JOIN deletable d ON d.key = e.key WHERE e.tenant = ? AND e.id > ? AND e.id < ? ORDER BY e.id LIMIT ?`
+	listMarked = `SELECT ` + entryColumns + `, d.at FROM entries e INDEXED BY entries_by_id CROSS JOIN deletable d ON d.key = e.key` + joinDocs +
+		`WHERE e.tenant = ? AND e.id > ? AND e.id < ? ORDER BY e.id LIMIT ?`
 )
 
 // Retained implements retention.Store.
@@ -28,7 +29,7 @@ func (s *Entries) Retained(ctx context.Context, tenant audit.TenantID, of retent
 		return nil, nil // a tenant without a number has no entries
 	}
 	if err == nil {
-		err = s.db.snapshot(ctx, func(c *conn) error {
+		err = s.db.long.snapshot(ctx, tenant, func(c *conn) error {
 			found, err = c.retained(ctx, number, tenant, of, min(limit, retention.MaxEntries))
 			return err
 		})
@@ -82,6 +83,41 @@ func (s *Entries) Mark(ctx context.Context, tenant audit.TenantID, ids []audit.E
 	return nil
 }
 
+// MarkRead implements cleanup.Marker.
+func (s *Entries) MarkRead(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) error {
+	number, known, err := s.db.number(ctx, tenant)
+	if err == nil && known { // a tenant without a number has no entries
+		err = s.db.writeInBackground(ctx, workChange, len(entries), func(b *batch, from, to int) error {
+			return b.markRead(number, entries[from:to], s.db.now())
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("mark %d entries of %s: %w", len(entries), tenant, err)
+	}
+	return nil
+}
+
+// markRead marks the entries, but for those under whose id there is another one.
+func (b *batch) markRead(tenant int64, entries []audit.Entry, at time.Time) error {
+	r := docReader{conn: b.conn}
+	for i := range entries {
+		stored, err := r.byID(context.Background(), tenant, entries[i].ID)
+		if errors.Is(err, audit.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !stored.ReceivedAt.Equal(entries[i].ReceivedAt) || !stored.RestoredUntil.Equal(entries[i].RestoredUntil) {
+			continue
+		}
+		if _, err := b.exec(`INSERT INTO deletable VALUES (?, ?) ON CONFLICT DO NOTHING`, r.key, at.UnixMilli()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Unmark implements retention.Store.
 func (s *Entries) Unmark(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) error {
 	err := s.db.eachID(ctx, tenant, ids, func(b *batch, tenant int64, id audit.EntryID) error {
@@ -131,13 +167,13 @@ func (b *batch) endRestore(key int64, e *audit.Entry) error {
 	return err
 }
 
-// eachID writes something for each entry.
+// eachID writes something for each entry, in the background.
 func (db *DB) eachID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID, write func(b *batch, tenant int64, id audit.EntryID) error) error {
 	number, known, err := db.number(ctx, tenant)
 	if err != nil || !known {
 		return err // a tenant without a number has no entries
 	}
-	return db.writeRows(ctx, len(ids), func(b *batch, from, to int) error {
+	return db.writeInBackground(ctx, workChange, len(ids), func(b *batch, from, to int) error {
 		for _, id := range ids[from:to] {
 			if err := write(b, number, id); err != nil {
 				return err
@@ -192,6 +228,9 @@ func (db *DB) removeByID(ctx context.Context, tenant audit.TenantID, ids []audit
 	parts := make([]int, len(ids)) // by their first id
 	removedKeys := span{math.MaxInt64, math.MinInt64}
 	err = db.writeInBackground(ctx, workRemove, len(ids), func(b *batch, from, to int) error {
+		if err := b.flush(); err != nil { // what it packs has other places then
+			return err
+		}
 		var entries []docPlace
 		parts[from] = 0 // the operation may be run again
 		seen := map[int64]bool{}

@@ -162,8 +162,7 @@ CREATE TABLE active_days (
 ) WITHOUT ROWID;
 CREATE INDEX active_days_due ON active_days (due) WHERE due IS NOT NULL;
 `, `
--- Its row is the page at which erasing the free space continues: -1 if the log is still to be
--- erased, and 0 once all is done. See freespace.go. Each removal begins a new round.
+-- round counts the removals. page is 0 once nothing is left of what they removed. See freespace.go.
 CREATE TABLE pending_scrub (number INTEGER PRIMARY KEY, round INTEGER NOT NULL, page INTEGER NOT NULL);
 `, `
 -- Fair queues, see turns.go. A message is ready if visible is 0; else it becomes ready then.
@@ -440,6 +439,19 @@ DROP TABLE pending_merge;
 -- The last entry whose tokens are in segments. Those of older files are built again, see olderterms.go.
 CREATE TABLE rebuilt_terms (tenant INTEGER NOT NULL, key INTEGER NOT NULL);
 INSERT INTO rebuilt_terms VALUES (0, 0);
+`, `
+-- The bodies of messages lie with them. A queue may have its deliveries in memory; see inflight.go.
+ALTER TABLE messages ADD COLUMN body TEXT NOT NULL DEFAULT '';
+DELETE FROM messages WHERE number NOT IN (SELECT number FROM bodies); -- they could not be received
+UPDATE messages SET body = (SELECT body FROM bodies b WHERE b.number = messages.number);
+DROP TABLE bodies;
+CREATE TABLE received_places (
+	queue  TEXT PRIMARY KEY,
+	turn   INTEGER NOT NULL,
+	number INTEGER NOT NULL
+) WITHOUT ROWID;
+`, `
+ALTER TABLE activity ADD COLUMN claimed INTEGER NOT NULL DEFAULT 0; -- Unix milliseconds, 0 if not; see activity.Day
 `}
 
 // migrate migrates the file to the current schema.

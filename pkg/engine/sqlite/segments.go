@@ -48,9 +48,10 @@ const (
 
 func pageID(segment int64, page int) int64 { return segment<<pagesOfSegmentBits | int64(page) }
 
-// segmentCache keeps pages and bitmaps of segments in use.
+// segmentCache keeps pages and bitmaps of segments in use, and values of their tokens.
 type segmentCache struct {
-	pages *postings.Cache
+	pages  *postings.Cache
+	values valueCache
 
 	mu      sync.Mutex
 	removed map[int64]removedDocs // by segment

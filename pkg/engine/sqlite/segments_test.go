@@ -163,7 +163,7 @@ func TestAKeyIsIndexedAgain(t *testing.T) {
 			}
 		}
 		if round%4 == 0 {
-			purgeStore(t, "free space", db.FreeSpace(), "acme", 1<<30)
+			eraseSpace(t, db)
 		}
 		count := map[string]int{}
 		for i := range entries {
@@ -175,7 +175,7 @@ func TestAKeyIsIndexedAgain(t *testing.T) {
 		}
 		checkTerms(t, db)
 	}
-	purgeStore(t, "free space", db.FreeSpace(), "acme", 1<<30)
+	eraseSpace(t, db)
 	checkTerms(t, db)
 	if _, others, err := db.Segments(t.Context()); err != nil || others > 0 {
 		t.Errorf("%d segments are not in use (%v), want none after their erasure", others, err)
@@ -275,7 +275,7 @@ func TestUnfinishedSegmentsAreRemoved(t *testing.T) {
 	if err := db.Index().Remove(t.Context(), "acme", idsOf(entries[:1])); err != nil {
 		t.Fatal(err)
 	}
-	purgeStore(t, "free space", db.FreeSpace(), "acme", 1<<30)
+	eraseSpace(t, db)
 	if _, others, err := db.Segments(t.Context()); err != nil || others > 0 {
 		t.Errorf("%d segments are not in use (%v), want none", others, err)
 	}
@@ -359,7 +359,7 @@ func TestSharedFilesAreMergedByOne(t *testing.T) {
 		})
 	}
 	running.Wait()
-	purgeStore(t, "free space", dbs[1].FreeSpace(), "acme", 1<<30)
+	eraseSpace(t, dbs[1])
 	for i := range dbs {
 		checkTerms(t, dbs[i])
 		for j := range dbs {
@@ -496,7 +496,7 @@ func TestKilledMergesLoseNothing(t *testing.T) {
 		unfinished += selectInt(t, path, `SELECT count(*) FROM segments WHERE state != 1`)
 		db := openAt(t, path, manyMerges())
 		checkTerms(t, db)
-		purgeStore(t, "free space", db.FreeSpace(), "acme", 1<<30)
+		eraseSpace(t, db)
 		checkTerms(t, db)
 		total := countWord(t, db, "acme", "crash")
 		stats, err := db.Index().Stats(t.Context(), "acme", audit.Filter{}, audit.StatsRequest{})
@@ -656,7 +656,7 @@ func TestLargeSegmentsHaveManyPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantFound(t, db, "acme", "everywhere", n/2)
-	purgeStore(t, "free space", db.FreeSpace(), "acme", 1<<30)
+	eraseSpace(t, db)
 	checkTerms(t, db)
 	wantFound(t, db, "acme", "everywhere", n/2)
 	if err := db.Close(); err != nil {

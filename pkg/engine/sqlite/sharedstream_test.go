@@ -64,6 +64,10 @@ func (s *sharedStreams) Purge(ctx context.Context, tenant audit.TenantID, limit 
 	return s.next().Purge(ctx, tenant, limit)
 }
 
+func (s *sharedStreams) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return s.next().CountRecords(ctx, tenant)
+}
+
 func TestSharedConnections(t *testing.T) {
 	conformance.Connections(t, func(t *testing.T, now func() time.Time) conformance.ConnectionStore {
 		var s sharedConnections
@@ -110,4 +114,8 @@ func (s *sharedConnections) Remove(ctx context.Context, id string) error {
 
 func (s *sharedConnections) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	return s.next().Purge(ctx, tenant, limit)
+}
+
+func (s *sharedConnections) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return s.next().CountRecords(ctx, tenant)
 }

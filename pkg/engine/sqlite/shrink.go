@@ -14,12 +14,20 @@ const (
 	// shrinkReserve is the part of its pages that a file keeps free, and leastReserve the pages that it
 	// keeps free at least, for what comes next.
 	shrinkReserve = 32
-	leastReserve  = 256
+	leastReserve  = 128 // 1 MiB
 )
 
 // shrink does a step of giving free pages back, and returns their number. It does none before
 // everything is erased: a page that moves takes what its free part has with it.
 func (db *DB) shrink(ctx context.Context) (pages int, err error) {
+	surplus := 0
+	err = db.snapshot(ctx, func(c *conn) error {
+		surplus, err = c.surplus(ctx)
+		return err
+	})
+	if err != nil || surplus == 0 {
+		return 0, err
+	}
 	err = db.backgroundStep(ctx, workShrink, func(b *batch, parts int) error {
 		pages, err = b.shrink(parts)
 		return err
@@ -33,20 +41,13 @@ func (b *batch) shrink(most int) (pages int, err error) {
 	if err != nil || pending > 0 {
 		return 0, err
 	}
-	if mapped, err := b.hasPointerMaps(ctx); err != nil || !mapped {
+	surplus, err := b.surplus(ctx)
+	if err != nil || surplus == 0 {
 		return 0, err
 	}
 	before, err := b.int64(ctx, `PRAGMA page_count`)
 	if err != nil {
 		return 0, err
-	}
-	free, err := b.int64(ctx, `PRAGMA freelist_count`)
-	if err != nil {
-		return 0, err
-	}
-	surplus := int(free - max(before/shrinkReserve, leastReserve))
-	if surplus <= 0 {
-		return 0, nil
 	}
 	if err := b.flush(); err != nil {
 		return 0, err
@@ -59,6 +60,19 @@ func (b *batch) shrink(most int) (pages int, err error) {
 	b.writer.eraseLogSoon() // a checkpoint makes the file smaller
 	after, err := b.int64(ctx, `PRAGMA page_count`)
 	return int(before - after), err
+}
+
+// surplus returns the number of free pages that the file can give back.
+func (c *conn) surplus(ctx context.Context) (int, error) {
+	if mapped, err := c.hasPointerMaps(ctx); err != nil || !mapped {
+		return 0, err
+	}
+	pages, err := c.int64(ctx, `PRAGMA page_count`)
+	if err != nil {
+		return 0, err
+	}
+	free, err := c.int64(ctx, `PRAGMA freelist_count`)
+	return int(max(free-max(pages/shrinkReserve, leastReserve), 0)), err
 }
 
 // isPointerMap reports whether a page of a file with pointer maps is one. The first is page 2; each has

@@ -28,7 +28,8 @@ const (
 func (db *DB) writeError(err error) error {
 	var fault *engine.Error
 	if errors.As(err, &fault) && fault.Code()&0xff == engineerr.SQLITE_FULL {
-		db.fullAt.Store(db.now().UnixNano())
+		now := db.now()
+		db.fullAt.Store(&now)
 		err = fmt.Errorf("%w: %w", audit.ErrStorageFull, err)
 	}
 	return unavailable(err)
@@ -37,8 +38,8 @@ func (db *DB) writeError(err error) error {
 // CheckSpace returns an audit.ErrStorageFull, which is an *audit.UnavailableError, if the disk
 // is full or nearly so.
 func (db *DB) CheckSpace(ctx context.Context) error {
-	if at := db.fullAt.Load(); at != 0 && db.now().Sub(time.Unix(0, at)) < fullMemory {
-		return &audit.UnavailableError{Err: fmt.Errorf("%w: a write failed at %s", audit.ErrStorageFull, time.Unix(0, at).UTC().Format(time.RFC3339))}
+	if at := db.fullAt.Load(); at != nil && db.now().Sub(*at) < fullMemory {
+		return &audit.UnavailableError{Err: fmt.Errorf("%w: a write failed at %s", audit.ErrStorageFull, at.UTC().Format(time.RFC3339))}
 	}
 	free, err := freeBytes(filepath.Dir(db.writer.path))
 	if err != nil {
@@ -59,13 +60,13 @@ func (db *DB) CheckSpace(ctx context.Context) error {
 
 // reusableBytes returns the size of the free pages of the file.
 func (db *DB) reusableBytes(ctx context.Context) (uint64, error) {
-	var pages int64
+	var size int64
 	err := db.snapshot(ctx, func(c *conn) (err error) {
-		pages, err = c.int64(ctx, `PRAGMA freelist_count`)
+		size, err = c.int64(ctx, `SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size`)
 		return err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("count the free pages: %w", err)
 	}
-	return uint64(pages) * pageBytes, nil
+	return uint64(size), nil
 }

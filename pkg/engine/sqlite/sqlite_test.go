@@ -409,6 +409,41 @@ func checkLogBound(t *testing.T, startReaders func(t *testing.T, db *sqlite.DB, 
 	}
 }
 
+// TestALongReadDoesNotStopWriters: while a read lasts, the log cannot be truncated, and nobody waits for that.
+func TestALongReadDoesNotStopWriters(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ocelot.db")
+	db := openAt(t, path)
+	ctx, stop := context.WithCancel(t.Context())
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	defer stop()
+	reading.Go(func() {
+		if _, err := db.Snapshot(ctx, "acme", time.Hour); err != nil {
+			t.Error(err)
+		}
+	})
+	var slowest time.Duration
+	bodies := []string{strings.Repeat("x", 4<<20)}
+	for range sqlite.UrgentLogBytes>>22 + 4 {
+		began := time.Now()
+		if err := db.Queue("q", time.Minute, 0).Send(t.Context(), "acme", bodies); err != nil {
+			t.Fatal(err)
+		}
+		slowest = max(slowest, time.Since(began))
+	}
+	info, err := os.Stat(path + "-wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() < sqlite.UrgentLogBytes {
+		t.Errorf("the log has %d bytes, want at least %d: the read did not hold it", info.Size(), sqlite.UrgentLogBytes)
+	}
+	if most := 2 * time.Second; slowest > most {
+		t.Errorf("a write took %s, want %s at most", slowest, most)
+	}
+	t.Logf("the slowest write took %s", slowest)
+}
+
 func TestClockDecidesVisibility(t *testing.T) {
 	var mu sync.Mutex
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

@@ -32,9 +32,11 @@ func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.F
 	if err != nil || len(plan.pieces) == 0 {
 		return stats, err
 	}
-	s := counter{ctx: ctx, tenant: number, forecast: newForecast(x.db.timing)}
-	err = x.db.snapshot(ctx, func(c *conn) error {
+	s := counter{ctx: ctx, tenant: number}
+	err = x.db.stats.snapshot(ctx, tenant, func(c *conn) error {
+		s.forecast = newForecast(x.db.timing) // without the wait
 		s.conn, s.matches = c, matcher{cache: x.db.writer.segments, conn: c, within: plan.hull()}
+		x.openValues(plan.values, c, number, tenant)
 		s.sections, s.counted = sectionsOf(filter)
 		bounds, err := c.occupied(ctx, plan, everything)
 		if err != nil {

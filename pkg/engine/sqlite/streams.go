@@ -12,7 +12,7 @@ import (
 )
 
 // Streams stores the live stream of each tenant that has subscribers. It implements
-// stream.Streams and jobs.Purger. Its clock is the machine's, which can be set back.
+// stream.Streams and jobs.CountedPurger. Its clock is the machine's, which can be set back.
 type Streams struct{ db *DB }
 
 // Streams returns the streams in this file.
@@ -186,4 +186,9 @@ func (s *Streams) Purge(ctx context.Context, tenant audit.TenantID, limit int) (
 		return 0, fmt.Errorf("purge the stream of %s: %w", tenant, err)
 	}
 	return n, nil
+}
+
+// CountRecords implements jobs.Counter.
+func (s *Streams) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return s.db.countNumbered(ctx, "stream", tenant, `SELECT count(*) FROM streams WHERE tenant = ?`)
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // TenantKeys keeps the wrapped keys that encrypt values. It implements protect.KeyStore and
-// jobs.Purger.
+// jobs.CountedPurger.
 type TenantKeys struct{ db *DB }
 
 // TenantKeys returns the keys in this file.
@@ -18,7 +18,7 @@ func (db *DB) TenantKeys() *TenantKeys { return &TenantKeys{db} }
 
 // Keys implements protect.KeyStore.
 func (s *TenantKeys) Keys(ctx context.Context, tenant audit.TenantID, subjects []protect.SubjectID) (keys []protect.StoredKey, err error) {
-	err = s.db.snapshot(ctx, func(c *conn) error {
+	err = s.db.short.snapshot(ctx, tenant, func(c *conn) error {
 		for _, subject := range subjects {
 			var generation int64
 			var wrapped sql.RawBytes
@@ -97,4 +97,9 @@ func (s *TenantKeys) Purge(ctx context.Context, tenant audit.TenantID, limit int
 		return 0, fmt.Errorf("purge the keys of %s: %w", tenant, err)
 	}
 	return n, nil
+}
+
+// CountRecords implements jobs.Counter.
+func (s *TenantKeys) CountRecords(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	return s.db.countRecords(ctx, "tenant keys", tenant, `SELECT count(*) FROM tenant_keys WHERE tenant = ? AND subject <> ?`, protect.RootRef.Subject[:])
 }

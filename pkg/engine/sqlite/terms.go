@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -44,10 +45,10 @@ var timeLevels = decimal.Levels{10}
 // a probability of one in a hundred million.
 const fieldHashBytes = 8
 
-// maxTermValue is the length of a value that stands in a token as a whole. It is not less than
-// the longest prefix of a query. A longer value is its beginning and its hash.
+// maxTermValue is the length of a value that stands in a token as a whole. A longer value is its
+// beginning and its hash; see longvalues.go.
 const (
-	maxTermValue   = audit.MaxPrefix
+	maxTermValue   = 64
 	valueHashBytes = 10
 )
 
@@ -74,11 +75,29 @@ type tokenizer struct {
 	sequence []byte                 // the words so far
 	set      []byte                 // the other tokens so far
 	fields   map[audit.Field]string // the hashes so far
+	metadata map[string]string      // those of fields of the metadata, by their paths
+
+	values         []string  // of a field
+	received       time.Time // of the last entry
+	receivedTokens []byte    // of that time
 }
 
 // newTokenizer returns a tokenizer for entries of a tenant, or for queries.
 func newTokenizer(tenant int64) tokenizer {
-	return tokenizer{tenant: tenant, fields: map[audit.Field]string{}}
+	return tokenizer{tenant: tenant, fields: map[audit.Field]string{}, metadata: map[string]string{}}
+}
+
+// tokenizers are used again because they know the hashes of fields, which are the same for all tenants.
+var tokenizers = sync.Pool{New: func() any {
+	t := newTokenizer(0)
+	return &t
+}}
+
+// tokenizerFor returns a tokenizer from tokenizers for entries of a tenant.
+func tokenizerFor(tenant int64) *tokenizer {
+	t := tokenizers.Get().(*tokenizer)
+	t.tenant, t.receivedTokens = tenant, t.receivedTokens[:0]
+	return t
 }
 
 // maxFields bounds the hashes that a tokenizer keeps.
@@ -92,6 +111,18 @@ func (t *tokenizer) field(field audit.Field) string {
 		hash = termEncoding.EncodeToString(sum[:fieldHashBytes])
 		if len(t.fields) < maxFields {
 			t.fields[field] = hash
+		}
+	}
+	return hash
+}
+
+// metadataField returns the hash of the field at a path of the metadata.
+func (t *tokenizer) metadataField(path string) string {
+	hash, known := t.metadata[path]
+	if !known {
+		hash = t.field(audit.MetadataField(path))
+		if len(t.metadata) < maxFields {
+			t.metadata[path] = hash
 		}
 	}
 	return hash
@@ -116,6 +147,12 @@ func (t *tokenizer) term(dst []byte, field, value string) []byte {
 	return termEncoding.AppendEncode(append(appendValue(dst, value[:maxTermValue]), hashMark), sum[:valueHashBytes])
 }
 
+// longTerms appends the beginning of the tokens of a field's values that are longer than maxTermValue and
+// begin like a value, which is that long at least.
+func (t *tokenizer) longTerms(dst []byte, field, value string) []byte {
+	return append(t.term(dst, field, value[:maxTermValue]), hashMark)
+}
+
 // appendValue appends a value. The beginning of a value is the beginning of its result.
 func appendValue(dst []byte, value string) []byte {
 	from := len(dst)
@@ -130,7 +167,7 @@ func appendValue(dst []byte, value string) []byte {
 
 // object appends the token of a path of the metadata with scalars below.
 func (t *tokenizer) object(dst []byte, path string) []byte {
-	return t.start(dst, tokenObject, t.field(audit.MetadataField(path)))
+	return t.start(dst, tokenObject, t.metadataField(path))
 }
 
 // number appends the token of a number's key.
@@ -190,7 +227,8 @@ func (t *tokenizer) tokenize(e *audit.Entry) (postings.Doc, error) {
 	t.set = appendToken(t.set[:0], t.tenant, tokenAll)
 	for _, field := range audit.FilterFields() {
 		hash := t.field(field)
-		for _, value := range e.Values(field) {
+		t.values = e.AppendValues(t.values[:0], field)
+		for _, value := range t.values {
 			t.set = t.term(t.next(), hash, value)
 		}
 	}
@@ -203,11 +241,7 @@ func (t *tokenizer) tokenize(e *audit.Entry) (postings.Doc, error) {
 			t.set = t.value(t.next(), token)
 		}
 	}
-	received := timeKey(e.ReceivedAt)
-	t.set = t.time(t.next(), received)
-	for _, b := range timeLevels.Buckets(received) {
-		t.set = t.timeBucket(t.next(), b)
-	}
+	t.addReceived(e.ReceivedAt)
 	if len(e.Metadata) > 0 {
 		if err := t.addMetadata(e.Metadata); err != nil {
 			return postings.Doc{}, fmt.Errorf("metadata: %w", err)
@@ -216,12 +250,27 @@ func (t *tokenizer) tokenize(e *audit.Entry) (postings.Doc, error) {
 	return postings.Doc{Sequence: bytes.Clone(t.sequence), Set: bytes.Clone(t.set)}, nil
 }
 
+// addReceived appends the tokens of the time of receipt, which the entries of a request share.
+func (t *tokenizer) addReceived(at time.Time) {
+	if len(t.receivedTokens) > 0 && at.Equal(t.received) {
+		t.set = append(t.set, t.receivedTokens...)
+		return
+	}
+	begin := len(t.set)
+	key := timeKey(at)
+	t.set = t.time(t.next(), key)
+	for _, b := range timeLevels.Buckets(key) {
+		t.set = t.timeBucket(t.next(), b)
+	}
+	t.received, t.receivedTokens = at, append(t.receivedTokens[:0], t.set[begin:]...)
+}
+
 // addMetadata appends the tokens of the metadata's scalars.
 func (t *tokenizer) addMetadata(metadata audit.Object) error {
 	last, hash := "", ""
 	return entryjson.Leaves(metadata, func(leaf entryjson.Leaf) {
 		if hash == "" || leaf.Path != last { // not another element of an array
-			last, hash = leaf.Path, t.field(audit.MetadataField(leaf.Path))
+			last, hash = leaf.Path, t.metadataField(leaf.Path)
 			for ancestor := range entryjson.Ancestors(leaf.Path) {
 				t.set = t.object(t.next(), ancestor)
 			}

@@ -39,32 +39,79 @@ type turns struct {
 }
 
 func (b *batch) turnsOf(queue, tenant string) (t turns, err error) {
-	known := b.writer.recalledTurns(queue)
-	if known != nil && known.received >= 0 {
-		t.received = known.received
-	} else if t.received, err = b.turnOr0(`SELECT turn FROM queue_turns WHERE queue = ?`, queue); err != nil {
+	if !b.writer.shared {
+		known, err := b.knownTurns(queue)
+		if err != nil {
+			return t, err
+		}
+		return turns{received: known.received, last: known.tenants[tenant]}, nil
+	}
+	if t.received, err = b.turnOr0(`SELECT turn FROM queue_turns WHERE queue = ?`, queue); err != nil {
 		return t, err
 	}
-	last, found := int64(0), false
-	if known != nil {
-		known.received = t.received
-		last, found = known.tenants[tenant]
-	}
-	if t.last = last; !found {
-		t.last, err = b.turnOr0(`SELECT turn FROM tenant_turns WHERE queue = ? AND tenant = ?`, queue, tenant)
-	}
+	t.last, err = b.turnOr0(`SELECT turn FROM tenant_turns WHERE queue = ? AND tenant = ?`, queue, tenant)
 	return t, err
+}
+
+// knownTurns returns the turns of a queue to which no other process writes. They follow from its messages,
+// so they are kept in memory only.
+func (b *batch) knownTurns(queue string) (*queueTurns, error) {
+	if known := b.writer.recall.queues[queue]; known != nil {
+		return known, nil
+	}
+	known := &queueTurns{tenants: map[string]int64{}}
+	d := b.deliveriesOf(queue)
+	first, err := b.int64(context.Background(), `SELECT coalesce(min(turn), 1) FROM messages WHERE queue = ? AND visible = 0 AND (turn, number) > (?, ?)`,
+		queue, d.received.turn, d.received.number)
+	if err != nil {
+		return nil, err
+	}
+	known.received = max(first-1, d.received.turn)
+	var tenant string
+	var last int64
+	err = b.each(context.Background(), `SELECT tenant, max(turn) FROM messages WHERE queue = ? AND visible = 0 AND (turn, number) > (?, ?) GROUP BY tenant`,
+		[]any{queue, d.received.turn, d.received.number},
+		[]any{&tenant, &last}, func() (bool, error) {
+			known.tenants[tenant] = last
+			return true, nil
+		})
+	if err != nil {
+		return nil, err
+	}
+	b.writer.recall.queues[queue] = known
+	return known, nil
+}
+
+// noteTurns writes the turns of all queues, for processes that share the file from now on.
+func (b *batch) noteTurns() error {
+	for _, statement := range []string{
+		`DELETE FROM queue_turns`,
+		`DELETE FROM tenant_turns`,
+		`INSERT INTO queue_turns (queue, turn) SELECT queue, min(turn) - 1 FROM messages WHERE visible = 0 GROUP BY queue`,
+		`INSERT INTO tenant_turns (queue, tenant, turn) SELECT queue, tenant, max(turn) FROM messages WHERE visible = 0 GROUP BY queue, tenant`,
+	} {
+		if err := b.run(statement); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // takeTurns gives the tenant n consecutive turns and returns the first.
 func (b *batch) takeTurns(queue, tenant string, t turns, n int) (first int64, err error) {
 	last := max(t.last, t.received)
-	_, err = b.exec(`INSERT INTO tenant_turns (queue, tenant, turn) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET turn = ?3`,
-		queue, tenant, last+int64(n))
-	if known := b.writer.recalledTurns(queue); known != nil && err == nil {
-		known.tenants[tenant] = last + int64(n)
+	if b.writer.shared {
+		_, err = b.exec(`INSERT INTO tenant_turns (queue, tenant, turn) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET turn = ?3`,
+			queue, tenant, last+int64(n))
+		return last + 1, err
 	}
-	return last + 1, err
+	known, err := b.knownTurns(queue)
+	if err != nil {
+		return 0, err
+	}
+	known.tenants[tenant] = last + int64(n)
+	known.trim()
+	return last + 1, nil
 }
 
 // takeTurn gives the tenant its next turn.
@@ -86,8 +133,12 @@ func (b *batch) turnOr0(query string, args ...any) (int64, error) {
 
 // receivedTurn notes the turn of a message that was received.
 func (b *batch) receivedTurn(queue string, turn int64) error {
-	_, err := b.exec(`INSERT INTO queue_turns (queue, turn) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET turn = ?2 WHERE turn < ?2`, queue, turn)
-	if known := b.writer.recalledTurns(queue); known != nil && known.received >= 0 && err == nil {
+	if b.writer.shared {
+		_, err := b.exec(`INSERT INTO queue_turns (queue, turn) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET turn = ?2 WHERE turn < ?2`, queue, turn)
+		return err
+	}
+	known, err := b.knownTurns(queue)
+	if err == nil {
 		known.received = max(known.received, turn)
 	}
 	return err
@@ -95,8 +146,12 @@ func (b *batch) receivedTurn(queue string, turn int64) error {
 
 // forgetTurns removes what an empty queue knows about tenants.
 func (b *batch) forgetTurns(queue string) error {
-	_, err := b.exec(`DELETE FROM tenant_turns WHERE queue = ?`, queue)
-	if known := b.writer.recalledTurns(queue); known != nil {
+	if b.writer.shared {
+		_, err := b.exec(`DELETE FROM tenant_turns WHERE queue = ?`, queue)
+		return err
+	}
+	known, err := b.knownTurns(queue)
+	if err == nil {
 		clear(known.tenants)
 	}
 	return err

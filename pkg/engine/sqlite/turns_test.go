@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -155,6 +156,125 @@ func TestBacklog(t *testing.T) {
 	sendMany(t, q, "other", 1)
 }
 
+// TestTurnsSurviveARestart: they follow from the messages that wait.
+func TestTurnsSurviveARestart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "o.db")
+	db := openAt(t, path)
+	q := db.Queue("q", time.Minute, 5)
+	sendMany(t, q, "big", 100)
+	receiveTenants(t, q, 10)
+	closeDB(t, db)
+	q = openAt(t, path).Queue("q", time.Minute, 5)
+	sendMany(t, q, "big", 100)
+	sendMany(t, q, "small", 5)
+	if got := receiveTenants(t, q, 10)["small"]; got != 5 {
+		t.Errorf("%d of the next 10 messages are of the small tenant, want all its 5", got)
+	}
+	if got := receiveTenants(t, q, 200)["big"]; got != 185 {
+		t.Errorf("received %d messages of the big tenant, want all its 185", got)
+	}
+}
+
+// TestTurnsSurviveSharing: processes that share the file go by what a process left that had it alone.
+func TestTurnsSurviveSharing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "o.db")
+	bounds := sqlite.Backlog{Full: 20}
+	shared := openAt(t, path, sqlite.WithSharedFile())
+	sendMany(t, shared.Queue("q", time.Minute, 5), "big", 30)
+	closeDB(t, shared)
+	alone := openAt(t, path)
+	receiveTenants(t, alone.Queue("q", time.Minute, 5), 25)
+	if err := alone.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	closeDB(t, alone)
+	q := openAt(t, path, sqlite.WithSharedFile()).Queue("q", time.Minute, 5).WithBacklog(bounds)
+	sendMany(t, q, "big", 10) // 5 wait
+	sendMany(t, q, "small", 5)
+	if got := receiveTenants(t, q, 12)["small"]; got != 5 {
+		t.Errorf("%d of the next 12 messages are of the small tenant, want all its 5", got)
+	}
+}
+
+// TestReceiveGathers: what has gathered is received once nothing more comes, or as much is there as one
+// receive returns.
+func TestReceiveGathers(t *testing.T) {
+	q := open(t).Queue("q", time.Minute, 5).WithBacklog(sqlite.Backlog{Ahead: 4 * sqlite.MaxReceived, Gather: time.Hour})
+	receive := func(want int) {
+		t.Helper()
+		messages, err := q.Receive(t.Context(), 100, time.Minute)
+		if err != nil || len(messages) != want {
+			t.Fatalf("received %d messages (%v), want %d", len(messages), err, want)
+		}
+	}
+	sendMany(t, q, "acme", 20)
+	receive(20)
+	sendMany(t, q, "acme", 20)
+	receive(20) // none comes any more
+	large := strings.Repeat("x", sqlite.MaxReceived)
+	for range 2 {
+		if err := q.Send(t.Context(), "big", []string{large}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	receive(1)
+	receive(1) // after few
+	sendMany(t, q, "acme", 20)
+	receive(20)
+	if messages, err := q.Receive(t.Context(), 100, 0); err != nil || len(messages) > 0 {
+		t.Errorf("a receive that does not wait returned %d messages (%v), want none", len(messages), err)
+	}
+}
+
+// TestOneTenantGathers: the bound for processes that share a file does not hold up a tenant whose messages
+// gather.
+func TestOneTenantGathers(t *testing.T) {
+	q := open(t).Queue("q", time.Minute, 5).WithBacklog(sqlite.Backlog{Ahead: sqlite.MaxReceived, Slow: 10})
+	sendMany(t, q, "acme", 15)
+	begun := time.Now()
+	sendMany(t, q, "acme", 1)
+	if d := time.Since(begun); d > 900*time.Millisecond {
+		t.Errorf("sending took %s, want no wait", d)
+	}
+}
+
+// TestAWaitThatGathersHearsOfMessages: one that comes during the wait is received soon, if no other follows.
+func TestAWaitThatGathersHearsOfMessages(t *testing.T) {
+	q := open(t).Queue("q", time.Minute, 5).WithBacklog(sqlite.Backlog{Ahead: sqlite.MaxReceived, Gather: time.Hour})
+	sendMany(t, q, "acme", 20)
+	if _, err := q.Receive(t.Context(), 100, 0); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(50*time.Millisecond, func() { // once the receive gathers
+		if err := q.Send(context.Background(), "acme", []string{"x"}); err != nil {
+			t.Error(err)
+		}
+	})
+	begun := time.Now()
+	if messages, err := q.Receive(t.Context(), 100, time.Minute); err != nil || len(messages) != 1 || time.Since(begun) > 30*time.Second {
+		t.Errorf("received %d messages (%v) after %s, want 1 soon", len(messages), err, time.Since(begun))
+	}
+}
+
+// TestGatheringEndsWithItsCaller: nobody waits for messages after the end of the call or of the file.
+func TestGatheringEndsWithItsCaller(t *testing.T) {
+	db := open(t)
+	q := db.Queue("q", time.Minute, 5).WithBacklog(sqlite.Backlog{Ahead: sqlite.MaxReceived, Gather: time.Hour})
+	sendMany(t, q, "acme", 20)
+	if _, err := q.Receive(t.Context(), 100, time.Second); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := q.Receive(ctx, 1, time.Minute); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a receive whose call ended: %v, want the deadline's error", err)
+	}
+	time.AfterFunc(50*time.Millisecond, func() { _ = db.Close() }) // the test closes it again
+	if _, err := q.Receive(t.Context(), 1, time.Minute); err == nil {
+		t.Error("a receive went on after the file was closed, want an error")
+	}
+}
+
 // TestLargeMessagesAreReceivedOneByOne: the message of another tenant does not wait for a batch
 // of ten, and has its turn after the one that was received.
 func TestLargeMessagesAreReceivedOneByOne(t *testing.T) {
@@ -197,7 +317,7 @@ func TestWaitingMessagesAreCounted(t *testing.T) {
 // TestAcceptingGoesOnOnceAConsumerReceives: a client waits while much is ahead of it.
 func TestAcceptingGoesOnOnceAConsumerReceives(t *testing.T) {
 	q := open(t).Queue("q", time.Minute, 5).WithBacklog(sqlite.Backlog{Ahead: 1000})
-	large := []string{strings.Repeat("x", 2000)}
+	large := []string{strings.Repeat("x", 4000)}
 	if err := q.Send(t.Context(), "big", large); err != nil {
 		t.Fatal(err)
 	}

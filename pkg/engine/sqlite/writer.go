@@ -15,16 +15,6 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite/postings"
 )
 
-// The writer truncates the write-ahead log itself if readers keep SQLite from
-// doing so and the log reaches maxLogBytes. It checks the size every
-// logCheckEvery groups. From urgentLogBytes on it checks after each group, so
-// that writers wait instead of letting the log grow.
-const (
-	maxLogBytes    = 256 << 20
-	urgentLogBytes = 320 << 20
-	logCheckEvery  = 8
-)
-
 // writer is the only goroutine that writes. The context of a caller decides only
 // whether its operation starts. It never interrupts a running one.
 type writer struct {
@@ -35,24 +25,24 @@ type writer struct {
 	operations chan *operation
 	large      chan *operation // operations with many rows; see DB.writeRows
 	background chan *operation // operations that nobody waits for; see background.go
-	erasures   chan chan bool  // requests to erase the log at once; they get whether it was
+	erasures   chan eraseRequest
 	closing    chan struct{}
 	closed     chan struct{}
-	groups     int
-	logUrgent  bool // the log had urgentLogBytes at the last check
 	pace       pace
 	othersAt   atomic.Int64 // Unix milliseconds of the last group that was not of the background
 	removedAt  atomic.Int64 // Unix milliseconds of the last removal
-	checkpoint *checkpointer
+	// commitFailed is set by a commit that failed. See DB.tryWrite.
+	commitFailed atomic.Bool
+	checkpoint   *checkpointer
 
-	eraseLogAt   time.Time // when to erase removed records from the log; zero: it has none
-	eraseLogLast time.Time // when to erase them although more are removed
-	eraseCopied  bool      // whether the log was copied for this
-	eraseTries   int       // attempts that failed since it was last erased
+	log       logLimits
+	longReads []*readers // which can keep the log from being truncated
 
 	shared      bool  // other processes write to the file too
 	lastMessage int64 // the highest number of a message that this process knows of
 
+	inFlight inFlight
+	undo     []func() // changes of inFlight by the current transaction
 	recall   recall
 	folds    foldLimits
 	foldings map[int64]*folding // by tenant
@@ -108,17 +98,18 @@ func (b *batch) missed(query string, args ...any) error {
 	return unchanged(audit.ErrPrecondition)
 }
 
-func openWriter(ctx context.Context, path string, shared bool, busy time.Duration, merges mergeLimits) (*writer, error) {
-	// The driver sets the journal mode after the pragmas. From then on the page
-	// size is fixed.
-	pragmas := []string{fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()), fmt.Sprintf("page_size(%d)", pageBytes)}
+func openWriter(ctx context.Context, path string, shared bool, busy time.Duration, merges mergeLimits, longReads ...*readers) (*writer, error) {
+	// The driver sets the journal mode after the pragmas. From then on the page size is fixed.
+	// So it is from auto_vacuum on. The driver sorts the pragmas, so one has both, in their order.
+	pragmas := []string{fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds())}
 	if info, err := os.Stat(path); errors.Is(err, os.ErrNotExist) || err == nil && info.Size() == 0 {
-		// After the page size, which it fixes; see shrink.go. On a file that exists it is a write.
-		pragmas = append(pragmas, "auto_vacuum(incremental)")
+		// See shrink.go. On a file that exists it is a write.
+		pragmas = append(pragmas, fmt.Sprintf("page_size(%d); PRAGMA auto_vacuum(incremental)", pageBytes))
 	}
 	pool, err := openPool(path, url.Values{"_journal_mode": {"wal"}, "_txlock": {"immediate"}, "_pragma": append(pragmas,
 		"synchronous(full)",
-		"secure_delete(1)", // overwrites what is removed with zeros
+		"temp_store(memory)", // the pages before an INSERT of many rows, up to its end
+		"secure_delete(1)",   // overwrites what is removed with zeros
 		fmt.Sprintf("cache_size(-%d)", writerCacheKiB),
 		fmt.Sprintf("wal_autocheckpoint(%d)", 2*checkpointPages), // the log can only begin again while nobody writes
 		fmt.Sprintf("journal_size_limit(%d)", 2*checkpointPages*pageBytes),
@@ -127,10 +118,11 @@ func openWriter(ctx context.Context, path string, shared bool, busy time.Duratio
 		return nil, err
 	}
 	w := &writer{
-		path: path, busy: busy, pool: pool, conn: conn{pool: pool}, shared: shared, folds: defaultFolds, foldings: map[int64]*folding{}, recentDocs: map[int64]int{},
+		path: path, busy: busy, pool: pool, conn: conn{pool: pool}, shared: shared, longReads: longReads, folds: defaultFolds, foldings: map[int64]*folding{}, recentDocs: map[int64]int{},
 		segments: newSegmentCache(), merges: merges, level0: level0{avoid: avoided{}}, level0Full: make(chan struct{}, 1),
-		operations: make(chan *operation), large: make(chan *operation), background: make(chan *operation), pace: newPace(), erasures: make(chan chan bool), closing: make(chan struct{}), closed: make(chan struct{}),
+		operations: make(chan *operation), large: make(chan *operation), background: make(chan *operation), pace: newPace(), erasures: make(chan eraseRequest), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
+	w.inFlight.queues = map[string]*deliveries{}
 	w.forget()
 	if err := w.prepare(ctx); err != nil {
 		return nil, errors.Join(err, w.conn.close(), pool.Close())
@@ -194,7 +186,7 @@ func (w *writer) syncLastMessage() error {
 func (w *writer) close() error {
 	close(w.closing)
 	<-w.closed
-	if !w.eraseLogAt.IsZero() {
+	if !w.log.eraseAt.IsZero() {
 		w.truncateLog(w.busy) // the last to close the file erases it anyway
 	}
 	return errors.Join(w.checkpoint.close(), w.conn.close(), w.pool.Close())
@@ -277,8 +269,8 @@ func (w *writer) loop() {
 			w.commitGroup(op)
 		case op := <-w.backgroundIfDue(now):
 			w.commitGroup(op)
-		case erased := <-w.erasures:
-			erased <- w.truncateLog(eraseLogNowWait)
+		case request := <-w.erasures:
+			request.erased <- w.eraseLogFor(request.round)
 		case <-w.timer(now):
 		}
 		w.eraseLogIfDue()
@@ -296,7 +288,7 @@ func (w *writer) backgroundIfDue(now time.Time) <-chan *operation {
 // timer returns a channel that fires when it is time to erase the log, or when a pause of the background
 // ends.
 func (w *writer) timer(now time.Time) <-chan time.Time {
-	next := w.eraseLogAt
+	next := w.log.eraseAt
 	if w.pace.resumeAt.After(now) && (next.IsZero() || w.pace.resumeAt.Before(next)) {
 		next = w.pace.resumeAt
 	}
@@ -304,114 +296,4 @@ func (w *writer) timer(now time.Time) <-chan time.Time {
 		return nil
 	}
 	return time.After(time.Until(next))
-}
-
-const (
-	// eraseLogDelay lets the removals that follow each other be erased together. While they go on, the
-	// log is erased each maxEraseDelay: writers wait for it, and then for the file to be synchronized.
-	eraseLogDelay = 500 * time.Millisecond
-	maxEraseDelay = 20 * time.Second
-	// eraseCopyTime is how long the checkpointer gets for copying the log before.
-	eraseCopyTime = 200 * time.Millisecond
-	// eraseLogWait bounds the wait of the first attempt for readers. Writers wait as
-	// long. The wait doubles with each attempt, up to the writer's busy time.
-	eraseLogWait = 50 * time.Millisecond
-	// eraseLogNowWait bounds the wait of eraseLogNow for readers. Writers wait as long.
-	eraseLogNowWait = 500 * time.Millisecond
-	// checkpointWait is how long one checkpoint waits for readers. See truncateLog.
-	checkpointWait = 100 * time.Millisecond
-	// truncatePause is the time between two attempts.
-	truncatePause = 5 * time.Millisecond
-)
-
-// eraseLogSoon makes the writer erase the log. The log has copies of the pages from which
-// records were removed.
-func (w *writer) eraseLogSoon() {
-	now := time.Now()
-	if w.eraseLogAt.IsZero() {
-		w.eraseLogLast, w.eraseCopied = now.Add(maxEraseDelay), false
-	}
-	if w.eraseLogAt = now.Add(eraseLogDelay); w.eraseLogAt.After(w.eraseLogLast) {
-		w.eraseLogAt = w.eraseLogLast
-	}
-}
-
-// eraseLogNow erases the log. It reports false if readers prevent it.
-func (w *writer) eraseLogNow(ctx context.Context) (erased bool, err error) {
-	answer := make(chan bool, 1)
-	select {
-	case w.erasures <- answer:
-	case <-ctx.Done():
-		return false, ctx.Err()
-	case <-w.closing:
-		return false, errClosed
-	}
-	return <-answer, nil
-}
-
-// eraseLogIfDue erases the log if its time has come. The checkpointer copies most of it before, so that
-// writers wait little. A reader can prevent it, which is tried again then.
-func (w *writer) eraseLogIfDue() {
-	now := time.Now()
-	switch {
-	case w.eraseLogAt.IsZero() || now.Before(w.eraseLogAt):
-	case w.checkpoint.running.Load():
-		w.eraseLogAt = now.Add(truncatePause)
-	case !w.eraseCopied:
-		w.checkpoint.ask()
-		w.eraseCopied, w.eraseLogAt = true, now.Add(eraseCopyTime)
-		w.eraseLogLast = w.eraseLogAt
-	case w.truncateLog(backoff.Policy{First: eraseLogWait, Max: w.busy}.Delay(w.eraseTries + 1)):
-	default:
-		w.eraseTries++
-		w.eraseLogAt = now.Add(eraseLogDelay)
-		w.eraseLogLast, w.eraseCopied = w.eraseLogAt, false
-	}
-}
-
-// limitLog truncates the log if it has reached maxLogBytes. On failure the next check
-// tries again.
-func (w *writer) limitLog() {
-	info, err := os.Stat(w.path + "-wal")
-	w.logUrgent = err == nil && info.Size() >= urgentLogBytes
-	if err == nil && info.Size() >= maxLogBytes {
-		w.truncateLog(w.busy)
-	}
-}
-
-// truncateLog copies the log into the file and truncates it. It reports whether it has
-// done so. It waits for current readers, for the given time at most.
-//
-// It makes several short attempts. A checkpoint waits for the lock of each old reader, and a
-// new reader can take the same lock over, for which the checkpoint waits in vain. The next
-// attempt sees that the new reader needs only the end of the log. No write comes between two
-// attempts, so once the log is copied, new readers no longer need it.
-func (w *writer) truncateLog(wait time.Duration) (truncated bool) {
-	if err := w.setBusyTimeout(min(wait, checkpointWait)); err != nil {
-		return false
-	}
-	for end := time.Now().Add(wait); ; {
-		busy := int64(1)
-		err := w.conn.row(context.Background(), `PRAGMA wal_checkpoint(TRUNCATE)`, nil, []any{&busy, new(int64), new(int64)})
-		truncated = err == nil && busy == 0
-		if truncated || err != nil || !time.Now().Before(end) {
-			break
-		}
-		time.Sleep(truncatePause) // while the checkpointer works, an attempt ends at once
-	}
-	if resetErr := w.setBusyTimeout(w.busy); resetErr != nil {
-		_ = w.conn.close() // the next statement connects with the usual timeout
-	}
-	if truncated {
-		w.eraseLogAt, w.eraseTries = time.Time{}, 0 // nothing is left to erase
-	}
-	return truncated
-}
-
-func (w *writer) setBusyTimeout(d time.Duration) error {
-	if err := w.conn.connect(); err != nil {
-		return err
-	}
-	_, err := w.conn.link.ExecContext(context.Background(), fmt.Sprintf("PRAGMA busy_timeout = %d", d.Milliseconds()))
-	return err
 }

@@ -42,7 +42,7 @@ const (
 )
 
 // run receives until ctx ends. It handles together what is visible then. Lambda would also wait for
-// the trigger's window. On a laptop, entries should be found at once. run finishes the batches that
+// the trigger's window. On a laptop, entries should be found soon. run finishes the batches that
 // it has started.
 func (c *consumer) run(ctx context.Context) {
 	var handling sync.WaitGroup

@@ -277,7 +277,7 @@ func open(ctx context.Context, o Options) (*sqlite.DB, error) {
 	}
 	err = db.Recover(ctx)
 	if errors.Is(err, audit.ErrStorageFull) { // the service starts, so that something can be deleted
-		o.Log.WarnContext(ctx, "messages in flight return only after their visibility timeout", "error", err)
+		o.Log.WarnContext(ctx, "some messages in flight return only after their visibility timeout", "error", err)
 	} else if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}

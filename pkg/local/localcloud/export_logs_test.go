@@ -19,13 +19,31 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/parquettest"
 )
 
+// protecting are settings that hide values of exportedEntries.
+const protecting = `{"retention_days":0,"detect":["pan"],"sensitive_fields":[{"path":"**.email","mask":"email","subject":"user_id"},{"path":"**.iban","mask":"last4"},
+	{"path":"**.person"},{"path":"**.ip","mask":"ip"},{"path":"message"},{"path":"session_id"},{"path":"after_state.one_side"}]}`
+
 // exportedEntries are what the export tests send: different shapes, and one entry of another user.
 func exportedEntries() []string {
+	largest := `{"user_id":"cat","action":"CREATE","resource_type":"account","timestamp":"2026-01-02T03:04:07Z","metadata":{"token":"x","large":""}}`
+	largest = strings.Replace(largest, `""`, `"`+strings.Repeat("x", audit.MaxEntryBytes-len(largest))+`"`, 1)
+	hidden := func(before, after string) string {
+		return `{"user_id":"cat","action":"UPDATE","resource_type":"account","timestamp":"2026-01-02T03:04:07Z","before_state":` + before + `,"after_state":` + after + `}`
+	}
 	texts := []string{
+		largest,
+		hidden(`{"password":"old","n":1}`, `{"password":"new","n":2}`),
+		hidden(`{"password":"same"}`, `{"password":"same"}`),
+		hidden(`{"pay":{"cvv":1,"iban":"DE89370400440532013000"}}`, `{"pay":{"cvv":2,"iban":"DE11370400440532013000"}}`),
+		hidden(`{"email":"a@example.com","ip":"203.0.113.7"}`, `{"email":"b@example.com","ip":"203.0.113.8"}`),
+		hidden(`{"list":[{"email":"a@example.com"},{"token":["a"]}],"note":"4111111111111111"}`, `{"list":[{"email":"a@example.com"},{"token":["b"]}],"note":"5500005555555559"}`),
+		hidden(`{"person":{"name":"Ann"},"email":"a@example.com"}`, `{"person":{"name":"Bob"},"email":"a@example.com"}`),
+		hidden(`{"one_side":"same"}`, `{"one_side":"same"}`),
 		`{"user_id":"ann","action":"UPDATE","resource_type":"order","resource_id":"7","timestamp":"2026-01-02T03:04:05.678Z","metadata":{"n":1.0,"a.b":"\u0041","list":[1,[2]]},` +
 			`"before_state":{"total":1},"after_state":{"total":2},"ip_address":"2001:db8::7","message":"=1+1","idempotency_key":"k"}`,
 		`{"user_id":"bob","action":"VIEW","resource_type":"user","timestamp":"2026-01-02T03:04:06Z","severity":"ERROR","session_id":"s","request_id":"r","user_agent":"curl"}`,
@@ -47,7 +65,8 @@ func itemsOf(t *testing.T, items []json.RawMessage) []map[string]any {
 		if err := decoder.Decode(&entry); err != nil {
 			t.Fatal(err)
 		}
-		for _, own := range []string{"tenant_id", "received_at", "submitted_by"} {
+		// The masks of a copy are its own plain values.
+		for _, own := range []string{"tenant_id", "received_at", "submitted_by", "masked", "removed"} {
 			delete(entry, own)
 		}
 		if entry["action"] != "logs.export" {
@@ -62,7 +81,7 @@ func TestExportIsTheListAndCanBeSent(t *testing.T) { everyWay(t, exportIsTheList
 
 func exportIsTheListAndCanBeSent(t *testing.T, start starter) {
 	s := start(t, t.TempDir())
-	admin, copied := s.tenantAdmin("acme"), s.tenantAdmin("copy")
+	admin, copied := s.tenantAdminWith("acme", protecting), s.tenantAdmin("copy")
 	sent := exportedEntries()
 	admin.bulk(sent)
 	admin.eventually(len(sent))
@@ -80,7 +99,7 @@ func exportIsTheListAndCanBeSent(t *testing.T, start starter) {
 	if diff := cmp.Diff(want, itemsOf(t, rawItems(t, copied))); diff != "" {
 		t.Errorf("the copy differs (-want +got):\n%s", diff)
 	}
-	table := admin.get("/logs/export", url.Values{"format": {"parquet"}, "resource_type": {"order", "user"}})
+	table := admin.get("/logs/export", url.Values{"format": {"parquet"}, "resource_type": {"order", "user", "account"}})
 	if rows := parquettest.Read(t, table.body).Rows; len(rows) != len(sent) {
 		t.Errorf("the Parquet file has %d rows, want %d", len(rows), len(sent))
 	}

@@ -37,14 +37,18 @@ func (c caller) feed(query url.Values) feedAnswer {
 }
 
 // walk follows the feed until it has seen n entries, and then to the end of the log. It returns
-// how often it saw each resource.
+// how often it saw each resource. It gives up when no new entry comes for a minute.
 func (c caller) walk(query url.Values, n int) map[string]int {
 	c.t.Helper()
 	seen := map[string]int{}
-	for deadline := time.Now().Add(60 * time.Second); ; {
+	var deadline time.Time
+	for {
 		page := c.feed(query)
 		for _, item := range page.Items {
 			seen[item.ResourceID]++
+		}
+		if len(page.Items) > 0 || deadline.IsZero() {
+			deadline = time.Now().Add(time.Minute)
 		}
 		query.Set("cursor", page.Next)
 		switch {

@@ -29,8 +29,10 @@ func holdsCoverTheArchive(r *retained, total int) {
 	first, last := today().AddDate(0, 0, -80), today().AddDate(0, 0, -59)
 	r.admin.configure(`{"archive":true,"sensitive_fields":[{"path":"metadata.email","mask":"email","subject":"resource_id"}]}`)
 	r.handle()
-	r.admin.bulk([]string{fmt.Sprintf(`{"user_id":"eve","action":"VIEW","resource_type":"person","resource_id":"person-9","timestamp":%q,"metadata":{"email":"p9@example.com"}}`,
-		first.AddDate(0, 0, 3).Format(time.RFC3339Nano))})
+	r.sendEach(1, func(int) (user, text string) {
+		return "eve", fmt.Sprintf(`{"user_id":"eve","action":"VIEW","resource_type":"person","resource_id":"person-9","timestamp":%q,"metadata":{"email":"p9@example.com"}}`,
+			first.AddDate(0, 0, 3).Format(time.RFC3339Nano))
+	})
 	r.send(total-1, func(i int) time.Time { return first.AddDate(0, 0, i%20).Add(time.Duration(i) * time.Millisecond) })
 	r.pass(2 * oneDay)
 	r.archive()

@@ -10,19 +10,24 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
@@ -30,6 +35,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/buckettest"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/archivefiles"
@@ -47,16 +53,53 @@ type reconciled struct {
 	db       *sqlite.DB
 	stores   wiring.Stores
 	services *wiring.Services
-	metrics  bytes.Buffer
+	metrics  metricsLog
 	// remove removes entries from the index without the service.
 	remove func(ids []string)
+	ahead  atomic.Int64 // how far the clock that the workers share is ahead
 }
 
-// anyAdministrator accepts every token as one of an administrator.
-type anyAdministrator struct{ tenant audit.TenantID }
+// shareClock has the workers share a clock that the test puts forward by ahead.
+func (r *reconciled) shareClock() {
+	shared := r.stores.Clock
+	r.stores.Clock = func(ctx context.Context) (time.Time, error) {
+		now, err := shared.Now(ctx, time.Now)
+		return now.Add(time.Duration(r.ahead.Load())), err
+	}
+}
 
-func (e anyAdministrator) Verify(context.Context, string) (access.Principal, error) {
-	return access.Principal{Subject: "admin", Grants: map[audit.TenantID][]access.Permission{e.tenant: access.RoleAdmin.Permissions()}}, nil
+// metricsLog has the lines of functions that can work at the same time.
+type metricsLog struct {
+	mu    sync.Mutex
+	lines bytes.Buffer
+}
+
+func (l *metricsLog) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lines.Write(line)
+}
+
+// take returns the lines since the last call.
+func (l *metricsLog) take() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.lines.Reset()
+	return l.lines.String()
+}
+
+// anyAdministrator accepts the token "operator" as one of an operator, and others as the ids of the tenants whose
+// administrators have them.
+type anyAdministrator struct{}
+
+const operatorToken = "operator"
+
+func (anyAdministrator) Verify(_ context.Context, token string) (access.Principal, error) {
+	tenant, role := audit.TenantID(token), access.RoleAdmin
+	if token == operatorToken {
+		tenant, role = access.AnyTenant, access.RoleOperator
+	}
+	return access.Principal{Subject: "admin", Grants: map[audit.TenantID][]access.Permission{tenant: role.Permissions()}}, nil
 }
 
 // newReconciled is a service over the embedded engine.
@@ -104,7 +147,7 @@ func removeFromIndex(t *testing.T, index *sqlite.Index, ids []string) {
 	}
 }
 
-// newReconciledOnServers is a service over MongoDB and OpenSearch.
+// newReconciledOnServers is a service over MongoDB, OpenSearch and S3.
 func newReconciledOnServers(t *testing.T, tenant audit.TenantID) *reconciled {
 	t.Helper()
 	mongoURI, openSearch := enginetest.Mongo(t), enginetest.OpenSearch(t)
@@ -117,7 +160,17 @@ func newReconciledOnServers(t *testing.T, tenant audit.TenantID) *reconciled {
 	if err := searchindex.Use(&stores, settings); err != nil {
 		t.Fatal(err)
 	}
-	stores.Archive, stores.Exports = r.stores.Archive, r.stores.Exports
+	if files, has := s3Settings(t); has {
+		var err error
+		if stores.Archive, err = archivefiles.Open(newBucket(t, files), files); err != nil {
+			t.Fatal(err)
+		}
+		if stores.Exports, err = exportfiles.Open(newBucket(t, files), files); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		stores.Archive, stores.Exports = r.stores.Archive, r.stores.Exports
+	}
 	r.stores = stores
 	r.remove = func(ids []string) { removeFromOpenSearch(t, openSearch, tenant, ids) }
 	t.Cleanup(func() {
@@ -134,6 +187,34 @@ func newReconciledOnServers(t *testing.T, tenant audit.TenantID) *reconciled {
 		}
 	})
 	return r
+}
+
+// s3Settings are those of the S3 service of enginetest. It returns false if there is none: the workflow of real
+// servers has MongoDB and OpenSearch alone.
+func s3Settings(t *testing.T) (settings config.AWS, has bool) {
+	t.Helper()
+	named := os.Getenv("AWS_ENDPOINT_URL_S3") != ""
+	if !named && os.Getenv("OCELOT_TEST_ENGINES") != "1" {
+		return config.AWS{}, false
+	}
+	endpoint := enginetest.S3(t)
+	if !named {
+		return config.AWS{
+			Region: enginetest.Region, AccessKeyID: enginetest.AccessKey, SecretAccessKey: config.Secret(enginetest.SecretKey),
+			Endpoints: map[string]string{s3.ServiceID: endpoint},
+		}, true
+	}
+	settings, err := config.ReadAWS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return settings, true
+}
+
+// newBucket returns the name of a bucket that is gone after the test.
+func newBucket(t *testing.T, settings config.AWS) string {
+	t.Helper()
+	return buckettest.New(t, s3.NewFromConfig(awsconfig.New(settings), func(o *s3.Options) { o.UsePathStyle = o.BaseEndpoint != nil }))
 }
 
 func removeFromOpenSearch(t *testing.T, url string, tenant audit.TenantID, ids []string) {
@@ -164,60 +245,78 @@ func removeFromOpenSearch(t *testing.T, url string, tenant audit.TenantID, ids [
 func (r *reconciled) serve(tenant audit.TenantID) caller {
 	r.t.Helper()
 	r.stores.Grace = 0
-	r.services = wiring.New(r.stores, wiring.Security{Tokens: anyAdministrator{tenant}, CursorKeys: func() [][]byte { return [][]byte{make([]byte, 32)} }}, discard())
+	r.services = wiring.New(r.stores, wiring.Security{Tokens: anyAdministrator{}, CursorKeys: func() [][]byte { return [][]byte{make([]byte, 32)} }}, discard())
 	r.services.Metrics = &r.metrics
-	settings := audit.DefaultSettings()
-	err := r.stores.Tenants.Create(r.t.Context(), audit.Tenant{ID: tenant, Name: "Tenant", Status: audit.TenantActive, CreatedAt: time.Now(), UpdatedAt: time.Now(), Settings: settings})
-	if err != nil {
+	r.createTenant(tenant)
+	mux := http.NewServeMux()
+	mux.Handle("/", httpapi.Router(r.services.Gate(), localcloud.HTTPFunctions(r.services)))
+	if files, is := r.stores.Exports.(exportfiles.Local); is {
+		mux.Handle(exportfiles.DownloadPath, files.Downloads)
+	}
+	server := httptest.NewServer(mux)
+	r.t.Cleanup(server.Close)
+	return (&service{t: r.t, url: server.URL}).as("Bearer "+string(tenant), tenant)
+}
+
+func (r *reconciled) createTenant(id audit.TenantID) {
+	r.t.Helper()
+	tenant := audit.Tenant{ID: id, Name: "Tenant", Status: audit.TenantActive, CreatedAt: time.Now(), UpdatedAt: time.Now(), Settings: audit.DefaultSettings()}
+	if err := r.stores.Tenants.Create(r.t.Context(), tenant); err != nil {
 		r.t.Fatal(err)
 	}
-	server := httptest.NewServer(httpapi.Router(r.services.Gate(), localcloud.HTTPFunctions(r.services)))
-	r.t.Cleanup(server.Close)
-	return (&service{t: r.t, url: server.URL}).as("Bearer token", tenant)
+}
+
+// consumers are the functions of some queues, which handle takes in turn.
+var consumers = []manifest.QueueName{manifest.QueueIngest, manifest.QueueJobs, manifest.QueueArchive, manifest.QueueIndex}
+
+// consumerOf names the functions of these queues, and of others that a test names.
+var consumerOf = map[manifest.QueueName]string{
+	manifest.QueueIngest: "persist-logs", manifest.QueueJobs: "run-jobs", manifest.QueueArchive: "run-archives", manifest.QueueIndex: "index-logs",
+	manifest.QueueArrival: "order-logs",
 }
 
 // handle lets the functions handle the messages of the queues until these are empty.
 func (r *reconciled) handle() {
 	r.t.Helper()
-	handlers := localcloud.QueueFunctions(r.services)
-	for _, consumer := range []struct {
-		queue    manifest.QueueName
-		function string
-	}{{manifest.QueueIngest, "persist-logs"}, {manifest.QueueJobs, "run-jobs"}, {manifest.QueueArchive, "run-archives"}, {manifest.QueueIndex, "index-logs"}} {
-		queue := embedded.Queue(r.db, consumer.queue)
-		for {
-			messages, err := queue.Receive(r.t.Context(), 10, 0)
-			if err != nil {
-				r.t.Fatal(err)
+	for _, name := range consumers {
+		if err := r.handleQueue(name); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+// handleQueue lets the function of a queue handle its messages until there are none.
+func (r *reconciled) handleQueue(name manifest.QueueName) error {
+	ctx, queue, handle := r.t.Context(), embedded.Queue(r.db, name), localcloud.QueueFunctions(r.services)[consumerOf[name]]
+	for {
+		messages, err := queue.Receive(ctx, 10, 0)
+		if err != nil || len(messages) == 0 {
+			return err
+		}
+		for _, m := range messages {
+			if err := handle(ctx, []string{m.Body})[0]; err != nil {
+				return err
 			}
-			if len(messages) == 0 {
-				break
-			}
-			for _, m := range messages {
-				if err := handlers[consumer.function](r.t.Context(), []string{m.Body})[0]; err != nil {
-					r.t.Fatal(err)
-				}
-				if err := queue.Delete(r.t.Context(), []string{m.Receipt}); err != nil {
-					r.t.Fatal(err)
-				}
+			if err := queue.Delete(ctx, []string{m.Receipt}); err != nil {
+				return err
 			}
 		}
 	}
 }
 
 // published is the sum of the metrics of one run; Lag is the greatest.
-type published struct{ Stored, Indexed, Repaired, Lag float64 }
+type published struct{ Stored, Indexed, Repaired, Kept, Lag float64 }
 
 // reconcile has the schedule's function run once, and the workers do what it shares out.
 func (r *reconciled) reconcile(tenant audit.TenantID) (sum published, days int) {
 	r.t.Helper()
-	r.metrics.Reset()
+	r.metrics.take()
 	run := lambdaedge.Schedule(localcloud.ScheduleFunctions(r.services)["reconcile-index"])
 	if err := run(r.t.Context(), events.EventBridgeEvent{DetailType: "Scheduled Event", Source: "aws.scheduler"}); err != nil {
 		r.t.Fatal(err)
 	}
 	r.handle()
-	for line := range strings.Lines(r.metrics.String()) {
+	for line := range strings.Lines(r.metrics.take()) {
 		var m struct {
 			published
 			Service, Tenant         string
@@ -234,6 +333,7 @@ func (r *reconciled) reconcile(tenant audit.TenantID) (sum published, days int) 
 			r.t.Errorf("got the line %s, want it with pending, expired and extra", line)
 		}
 		sum.Stored, sum.Indexed, sum.Repaired = sum.Stored+m.Stored, sum.Indexed+m.Indexed, sum.Repaired+m.Repaired
+		sum.Kept += m.Kept
 		sum.Lag = max(sum.Lag, m.Lag)
 		days++
 	}

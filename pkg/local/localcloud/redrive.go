@@ -18,6 +18,13 @@ import (
 // reports how many of each queue. The error is sqlite.ErrInUse if a service has
 // the folder open.
 func RedriveLocal(ctx context.Context, data string, names []manifest.QueueName, report func(manifest.QueueName, int64)) error {
+	return withFile(ctx, data, func(db *sqlite.DB) error {
+		return redrive(ctx, names, func(name manifest.QueueName) redriver { return embedded.Queue(db, name) }, report)
+	})
+}
+
+// withFile opens the file of a data folder for a function.
+func withFile(ctx context.Context, data string, use func(*sqlite.DB) error) error {
 	path := filepath.Join(data, embedded.File)
 	if _, err := os.Stat(path); err != nil {
 		return fmt.Errorf("%s is no data folder: %w", data, err)
@@ -26,8 +33,7 @@ func RedriveLocal(ctx context.Context, data string, names []manifest.QueueName, 
 	if err != nil {
 		return err
 	}
-	err = redrive(ctx, names, func(name manifest.QueueName) redriver { return embedded.Queue(db, name) }, report)
-	return errors.Join(err, db.Close())
+	return errors.Join(use(db), db.Close())
 }
 
 // RedriveSQS does the same with the queues of an account.

@@ -1,20 +1,27 @@
 package localcloud_test
 
 import (
+	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/localkeys"
 	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/retention"
 )
 
-func TestEndToEndRestore(t *testing.T) { onBothEngines(t, "restore", 20_000, 3000, entriesComeBack) }
+func TestEndToEndRestore(t *testing.T) {
+	onBothEngines(t, "restore", embeddedEntries, serverEntries, entriesComeBack)
+}
 
 // addMasterKey adds what encrypts the filters of cleanups.
 func (r *reconciled) addMasterKey() {
@@ -24,6 +31,40 @@ func (r *reconciled) addMasterKey() {
 		r.t.Fatal(err)
 	}
 	r.stores.MasterKey = key
+}
+
+// wantFailures checks that the tenant's log soon has one entry for each restore that failed, and no other failure.
+func (r *retained) wantFailures(errors map[string]string) {
+	r.t.Helper()
+	r.handle()
+	var recorded map[string]string
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(time.Second) {
+		if recorded = r.failures(); len(recorded) >= len(errors) {
+			break // OpenSearch shows entries after a second
+		}
+	}
+	if !maps.Equal(recorded, errors) {
+		r.t.Errorf("recorded failures: got %q, want %q", recorded, errors)
+	}
+}
+
+// failures returns the errors of the restores that the tenant's log has as failed, by their ids.
+func (r *retained) failures() map[string]string {
+	r.t.Helper()
+	recorded := map[string]string{}
+	for _, entry := range r.admin.list(url.Values{"action": {"job.fail"}, "severity": {"ERROR"}}).Items {
+		var about struct{ Kind, Error string }
+		decode(r.t, entry["metadata"], &about)
+		var id string
+		decode(r.t, entry["resource_id"], &id)
+		if before, again := recorded[id]; again {
+			r.t.Errorf("restore %s is recorded with %q and %q, want it once", id, before, about.Error)
+		}
+		if recorded[id] = about.Error; about.Kind != "restore" {
+			r.t.Errorf("job %s is recorded as a failed %s, want a restore", id, about.Kind)
+		}
+	}
+	return recorded
 }
 
 // restoreAnswer is an answer about a restore.
@@ -49,7 +90,13 @@ func (r *retained) finish(id string) (job jobAnswer) {
 }
 
 // restore brings entries of a time back, and waits for the end of the job.
-func (r *retained) restore(from, to time.Time, options string) (restored restoreAnswer) {
+func (r *retained) restore(from, to time.Time, options string) restoreAnswer {
+	r.t.Helper()
+	return r.restoreBy(from, to, options, func(id string) { r.finish(id) })
+}
+
+// restoreBy is restore by workers that handle the job with the id.
+func (r *retained) restoreBy(from, to time.Time, options string, work func(id string)) (restored restoreAnswer) {
 	r.t.Helper()
 	path := "/tenants/" + string(r.admin.tenant) + "/restores"
 	body := fmt.Sprintf(`{"from":%q,"to":%q%s}`, from.Format(time.RFC3339), to.Format(time.RFC3339), options)
@@ -58,9 +105,25 @@ func (r *retained) restore(from, to time.Time, options string) (restored restore
 		r.t.Fatalf("restore: got status %d, want %d: %s", got.status, http.StatusAccepted, got.body)
 	}
 	decode(r.t, got.body, &restored)
-	r.finish(restored.ID)
+	stop := r.indexMeanwhile()
+	work(restored.ID)
+	stop()
 	decode(r.t, r.admin.get(path+"/"+restored.ID, nil).body, &restored)
 	return restored
+}
+
+// indexMeanwhile indexes what jobs send, until it is stopped. The queue slows those who send more than is indexed.
+func (r *retained) indexMeanwhile() (stop func()) {
+	ctx, end := context.WithCancel(r.t.Context())
+	var group sync.WaitGroup
+	group.Go(func() {
+		for ; ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+			if err := r.handleQueue(manifest.QueueIndex); err != nil && !audit.IsUnavailable(err) && ctx.Err() == nil {
+				r.t.Error(err)
+			}
+		}
+	})
+	return func() { end(); group.Wait() }
 }
 
 func (r *retained) wantRestored(when string, got restoreAnswer, state string, count int) {
@@ -98,36 +161,32 @@ func (r *retained) leave(ids []audit.EntryID) {
 
 // entriesComeBack archives entries that leave the stores, and restores them.
 func entriesComeBack(r *retained, total int) {
-	const oneDay, left = 24 * time.Hour, 100
-	first, last := today().AddDate(0, 0, -80), today().AddDate(0, 0, -59)
+	const oneDay = 24 * time.Hour
+	first, last := today().AddDate(0, 0, -80), today().AddDate(0, 0, -41) // in two months at least
 	r.admin.configure(`{"archive":true}`)
 	r.handle()
-	r.send(total, func(i int) time.Time { return first.AddDate(0, 0, i%20).Add(time.Duration(i) * time.Millisecond) })
+	r.send(total, func(i int) time.Time {
+		return first.AddDate(0, 0, i*20/total*2).Add(time.Duration(i) * time.Millisecond)
+	})
 	r.pass(2 * oneDay)
 	r.archive()
-	all := r.stored(last)
+	all := r.acknowledgedBefore(last)
 	r.wantArchived("at first", all)
+	r.wantOnly("at first", all)
 	places := r.places(first)
 
-	cleaned := total / 100 // of one of a hundred users
-	var job jobAnswer
-	decode(r.t, r.admin.do("DELETE", "/logs/cleanup?"+url.Values{"before": {last.Format(time.DateOnly)}, "user_id": {"u7"}}.Encode(), "", nil).body, &job)
-	if job = r.finish(job.ID); job.Count != cleaned {
-		r.t.Fatalf("the cleanup removed %d entries, want %d: %s", job.Count, cleaned, job.Error)
-	}
-	r.admin.configure(`{"searchable_days":30}`)
-	r.handle()
-	var gone []audit.EntryID
-	for id := range r.stored(last) {
-		if len(gone) < total-cleaned-left { // the others are about to leave
-			gone = append(gone, id)
-		}
-	}
-	r.leave(gone)
-	r.wantCounts("after they have left", counts{stored: left, marked: left, indexed: left})
+	cleaned := r.cleanUpWhileHeld(last, total)
+	kept := r.stored(last)
+	gone, left := r.leaveWhileHeld(last, total-cleaned)
+	r.wantCounts("after they have left", counts{stored: left, marked: left, indexed: anyStored})
 
 	back := total - cleaned
-	restored := r.restore(first, last, `,"days":14`)
+	h := r.holdOn("u20") // it changes nothing
+	restored := r.restoreBy(first, last, `,"days":14`, func(string) {
+		r.workKilled(faults{kills: 8, apart: 12, skew: oneDay, before: map[nth]func(){{"Append", 2}: h.set}, each: h.look})
+	})
+	h.release()
+	r.handle()
 	r.wantRestored("without what was cleaned up", restored, "succeeded", back)
 	if restored.Cleaned != cleaned {
 		r.t.Errorf("the restore passed over %d entries, want %d", restored.Cleaned, cleaned)
@@ -139,23 +198,86 @@ func entriesComeBack(r *retained, total int) {
 	r.reconcile(r.admin.tenant)
 	r.archive()
 	r.wantCounts("after retention, reconciliation and archiving", counts{stored: back, indexed: back, visible: back})
+	r.wantOnly("after retention, reconciliation and archiving", kept)
 	r.wantArchived("after the restore", all)
 	if got := r.places(first); got != places {
 		r.t.Errorf("the first day has %d places after the restore, want %d", got, places)
 	}
-	for _, entry := range r.admin.list(url.Values{"user_id": {"u8"}, "resource_type": {"order"}, "limit": {"5"}}).Items {
+	for _, entry := range r.admin.list(url.Values{"user_id": {"u28"}, "resource_type": {"order"}, "limit": {"5"}}).Items {
 		if got := string(entry["restored_until"]); got != fmt.Sprintf("%q", restored.Until) {
 			r.t.Errorf("a list has an entry with restored_until %s, want %q", got, restored.Until)
 		}
 	}
-	one := r.admin.get("/logs/"+gone[0].String(), nil)
+	one := r.admin.get("/logs/"+gone.String(), nil)
 	if !strings.Contains(string(one.body), fmt.Sprintf(`"restored_until":%q`, restored.Until)) {
 		r.t.Errorf("an entry is answered as %d %s, want it with restored_until %q", one.status, one.body, restored.Until)
 	}
 
-	r.wantRestored("with what was cleaned up", r.restore(first, last, `,"days":15,"include_cleaned":true`), "succeeded", total)
-	r.wantCounts("with what was cleaned up", counts{stored: total, indexed: total, visible: total})
+	r.entriesLeaveTheArchive(first, last, all)
 	r.partIsDamaged(first, last)
+}
+
+// cleanUpWhileHeld removes the entries of twenty of a hundred users, while a hold is set on ten of them. It returns how many
+// it removed.
+func (r *retained) cleanUpWhileHeld(before time.Time, total int) (removed int) {
+	r.t.Helper()
+	query := url.Values{"before": {before.Format(time.DateOnly)}}
+	for i := range 20 {
+		query.Add("user_id", fmt.Sprintf("u%d", i))
+	}
+	h := r.holdOn(query["user_id"][10:]...)
+	got := r.admin.do("DELETE", "/logs/cleanup?"+query.Encode(), "", nil)
+	if got.status != http.StatusAccepted {
+		r.t.Fatalf("clean up: got status %d, want %d: %s", got.status, http.StatusAccepted, got.body)
+	}
+	var job jobAnswer
+	decode(r.t, got.body, &job)
+	r.workKilled(faults{kills: 8, apart: 12, skew: 24 * time.Hour, before: map[nth]func(){{"MarkRead", 2}: h.set}, each: h.look})
+	held := h.wantKept()
+	removed = total/5 - held
+	if job = r.finish(job.ID); job.State != "succeeded" || job.Count != removed {
+		r.t.Errorf("the cleanup is %s (%s) with the count %d, want it to succeed with %d", job.State, job.Error, job.Count, removed)
+	}
+	r.wantCounts("after the cleanup", counts{stored: total - removed, indexed: total - removed, visible: total - removed})
+	stored := r.stored(before)
+	r.wantOnly("after the cleanup", r.acknowledgedIf(func(id audit.EntryID, user string) bool {
+		return !slices.Contains(query["user_id"], user) || slices.Contains(h.users, user) && stored[id]
+	}))
+	h.release()
+	return removed
+}
+
+// leaveWhileHeld has so many entries leave the stores for the archive, while a hold is set on some of them. It is
+// released then. It returns an entry that has left, and how many have not.
+func (r *retained) leaveWhileHeld(before time.Time, total int) (gone audit.EntryID, left int) {
+	r.t.Helper()
+	const oneDay = 24 * time.Hour
+	stored := r.stored(before)
+	kill := faults{kills: 8, apart: 5, skew: oneDay}
+	r.admin.configure(`{"searchable_days":30}`)
+	r.workKilled(kill)
+	r.wantCounts("before they leave", counts{stored: total, marked: total, indexed: total})
+	r.pass(6 * oneDay)
+	r.schedule("retain-logs", func() { r.workKilled(kill) })
+	r.pass(3 * oneDay) // and a day by the clock that is behind
+	var users []string
+	for i := range 20 {
+		users = append(users, fmt.Sprintf("u%d", 20+i))
+	}
+	h := r.holdOn(users...)
+	kill.before, kill.each = map[nth]func(){{"RemoveDue", 2}: h.set}, h.look
+	r.schedule("retain-logs", func() { r.workKilled(kill) })
+	left = h.wantKept()
+	h.release()
+	r.reconcile(r.admin.tenant)
+	now := r.stored(before)
+	for id := range stored {
+		if !now[id] {
+			gone = id
+			break
+		}
+	}
+	return gone, left
 }
 
 // places returns how many places of the arrival log have entries of a day.
@@ -168,7 +290,7 @@ func (r *retained) places(day time.Time) int64 {
 	return n
 }
 
-// partIsDamaged cuts a part short, and removes it: a restore fails and names it.
+// partIsDamaged removes a part, and cuts it short: a restore fails and names it, and so does the tenant's log.
 func (r *retained) partIsDamaged(from, to time.Time) {
 	r.t.Helper()
 	ctx, tenant := r.t.Context(), r.admin.tenant
@@ -184,6 +306,7 @@ func (r *retained) partIsDamaged(from, to time.Time) {
 		if err := r.stores.Archive.Delete(ctx, tenant, file.Key); err != nil {
 			r.t.Fatal(err)
 		}
+		failures := map[string]string{}
 		for _, what := range []string{"missing", "damaged"} {
 			if what == "damaged" {
 				if err := r.stores.Archive.Create(ctx, tenant, file.Key, export.ContentOf([]byte("PAR1"), "")); err != nil {
@@ -195,7 +318,9 @@ func (r *retained) partIsDamaged(from, to time.Time) {
 			if !strings.HasPrefix(got.Error, name+" of ") || !strings.Contains(got.Error, what) {
 				r.t.Errorf("a part is %s: the restore failed with %q, want it to name %s", what, got.Error, name)
 			}
+			failures[got.ID] = got.Error
 		}
+		r.wantFailures(failures)
 		return
 	}
 	r.t.Error("there is no part")

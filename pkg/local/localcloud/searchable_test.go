@@ -27,13 +27,12 @@ func entriesLeaveForTheArchive(r *retained, total int) {
 	r.admin.configure(`{"archive":true,"retention_days":400}`)
 	r.handle()
 	r.send(recent, func(i int) time.Time { return today().Add(-oneDay + time.Duration(i)*time.Millisecond) })
-	r.send(total-recent, func(i int) time.Time { return old.AddDate(0, 0, -i%20).Add(time.Duration(i) * time.Millisecond) })
+	r.send(total-recent, func(i int) time.Time {
+		return old.AddDate(0, 0, i*20/(total-recent)-19).Add(time.Duration(i) * time.Millisecond)
+	})
 	r.pass(2 * oneDay)
 	r.archive()
-	archived := r.stored(old.Add(oneDay))
-	if len(archived) != total-recent {
-		r.t.Fatalf("%d old entries are stored, want %d", len(archived), total-recent)
-	}
+	archived := r.acknowledgedBefore(old.Add(oneDay))
 	r.wantOldArchived("at first", archived, old)
 	r.send(late, func(i int) time.Time { return old.AddDate(0, 0, 3).Add(time.Duration(i) * time.Second) })
 	all := counts{stored: total + late, indexed: total + late, visible: total + late}
@@ -68,9 +67,7 @@ func entriesLeaveForTheArchive(r *retained, total int) {
 	r.retain()
 	r.wantCounts("after the removal of what is archived", counts{stored: recent + late, indexed: recent + late, visible: recent})
 	r.wantOldArchived("after the removal", archived, old)
-	for id := range r.stored(old.AddDate(0, 0, 4)) {
-		archived[id] = true
-	}
+	archived = r.acknowledgedBefore(old.AddDate(0, 0, 4))
 	r.archive()
 	r.wantOldArchived("after the late ones were archived", archived, old)
 	r.pass(8 * oneDay)
@@ -87,6 +84,7 @@ func entriesLeaveForTheArchive(r *retained, total int) {
 	r.pass(2 * oneDay)
 	r.archive()
 	r.wantOldArchived("at the end", archived, old)
+	r.wantOnly("at the end", r.acknowledgedFrom(old.AddDate(0, 0, 5)))
 }
 
 // wantOldArchived checks which entries of the old days the archive has.
@@ -98,14 +96,7 @@ func (r *retained) wantOldArchived(when string, want map[audit.EntryID]bool, old
 			delete(got, id)
 		}
 	}
-	if len(got) != len(want) {
-		r.t.Errorf("%s: %d entries are archived, want %d", when, len(got), len(want))
-	}
-	for id := range want {
-		if !got[id] {
-			r.t.Fatalf("%s: entry %s is not archived", when, id)
-		}
-	}
+	r.wantSame(when+": the archive", got, want)
 }
 
 // wantNothingTold asks for entries that are in the archive alone, and sends one of them again. The answers are

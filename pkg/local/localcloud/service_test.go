@@ -223,7 +223,13 @@ func (s *service) as(authorization string, tenant audit.TenantID) caller {
 // tenantAdmin creates a tenant that keeps entries for ever and returns its administrator.
 func (s *service) tenantAdmin(id audit.TenantID) caller {
 	s.t.Helper()
-	body := fmt.Sprintf(`{"id":%q,"name":"Tenant %s","settings":{"retention_days":0}}`, id, id)
+	return s.tenantAdminWith(id, `{"retention_days":0}`)
+}
+
+// tenantAdminWith is tenantAdmin of a tenant with these settings.
+func (s *service) tenantAdminWith(id audit.TenantID, settings string) caller {
+	s.t.Helper()
+	body := fmt.Sprintf(`{"id":%q,"name":"Tenant %s","settings":%s}`, id, id, settings)
 	if got := s.as(s.operator(), "").do("POST", "/tenants", body, nil); got.status != http.StatusCreated {
 		s.t.Fatalf("create tenant %s: got status %d, want %d: %s", id, got.status, http.StatusCreated, got.body)
 	}

@@ -8,25 +8,30 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/cleanup"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
-// ActivityRegister is an adapter of activity.Register.
+// ActivityRegister is an adapter of activity.Register and cleanup.DayRegister.
 type ActivityRegister interface {
 	activity.Register
-	jobs.Purger
+	cleanup.DayRegister
+	jobs.CountedPurger
 }
 
-// Activity tests an adapter of activity.Register and jobs.Purger. The register that open
+// Activity tests an adapter of activity.Register, cleanup.DayRegister and jobs.CountedPurger. The register that open
 // returns must be empty.
 func Activity(t *testing.T, open func(t *testing.T) ActivityRegister) {
 	t.Run("DaysAreDueOnceTouched", func(t *testing.T) { daysAreDue(t, open(t)) })
 	t.Run("ACheckedDayIsDueAgainWhenTouched", func(t *testing.T) { checkedDaysReturn(t, open(t)) })
 	t.Run("ATouchDuringACheckWins", func(t *testing.T) { touchesWin(t, open(t)) })
+	t.Run("AClaimedDayWaits", func(t *testing.T) { claimedDaysWait(t, open(t)) })
+	t.Run("AClaimIsToldFromAnother", func(t *testing.T) { claimsAreTold(t, open(t)) })
 	t.Run("TouchesAtOnce", func(t *testing.T) { touchesAtOnce(t, open(t)) })
 	t.Run("EachKindOfWorkHasItsRecords", func(t *testing.T) { kindsAreApart(t, open(t)) })
 	t.Run("ATouchDoesNotMakePruningDue", func(t *testing.T) { pruningStays(t, open(t)) })
 	t.Run("AllDaysOfATenantReturn", func(t *testing.T) { allDaysReturn(t, open(t)) })
+	t.Run("SomeDaysOfOneWorkReturn", func(t *testing.T) { someDaysReturn(t, open(t)) })
 	t.Run("FreshDaysWaitForRetention", func(t *testing.T) { freshDaysWait(t, open(t)) })
 	t.Run("DaysAreArchivedOnceADay", func(t *testing.T) { archivedDaysWait(t, open(t)) })
 	t.Run("PurgeForgetsOneTenant", func(t *testing.T) { activityPurges(t, open(t)) })
@@ -52,6 +57,14 @@ func dueAt(t *testing.T, a activity.Register, at time.Time, limit int) []activit
 	return must[[]activity.Day](t)(a.DueDays(t.Context(), activity.Index, at, limit))
 }
 
+// whenDue returns when a day is due.
+func whenDue(t *testing.T, a activity.Register, day activity.Day) time.Time {
+	t.Helper()
+	due, _, err := a.DueAt(t.Context(), day)
+	noError(t, err)
+	return due
+}
+
 func activeDay(tenant audit.TenantID, day int, touches int64) activity.Day {
 	return activity.Day{Work: activity.Index, Tenant: tenant, Receipt: activity.Receipt{Day: activityDay.AddDate(0, 0, day)}, Touches: touches}
 }
@@ -64,8 +77,8 @@ func daysAreDue(t *testing.T, a ActivityRegister) {
 	touch(t, a, other, activityDue, 0)
 	same(t, dueAt(t, a, activityDue.Add(-time.Millisecond), 10), nil)
 	same(t, dueAt(t, a, activityDue, 10), []activity.Day{activeDay(other, 0, 1)})
-	same(t, must[time.Time](t)(a.DueAt(t.Context(), activeDay(other, 0, 0))), activityDue)
-	same(t, must[time.Time](t)(a.DueAt(t.Context(), activeDay(other, 1, 0))), time.Time{})
+	same(t, whenDue(t, a, activeDay(other, 0, 0)), activityDue)
+	same(t, whenDue(t, a, activeDay(other, 1, 0)), time.Time{})
 	if got := len(dueAt(t, a, activityDue.Add(time.Millisecond), 10)); got != 4 {
 		t.Errorf("%d days are due, want 4", got)
 	}
@@ -105,6 +118,66 @@ func touchesWin(t *testing.T, a ActivityRegister) {
 	same(t, dueAt(t, a, activityDue, 10), []activity.Day{activeDay(tenant, 0, 2)})
 	noError(t, a.Check(t.Context(), activeDay(tenant, 7, 1), activityDue)) // a day that is not registered
 	same(t, dueAt(t, a, activityDue, 10), []activity.Day{activeDay(tenant, 0, 2)})
+}
+
+// claimedDaysWait: a claim only puts off what is due, and the touches before it and after it still count.
+func claimedDaysWait(t *testing.T, a ActivityRegister) {
+	tenant := newTenant(t)
+	touch(t, a, tenant, activityDue, 0, 1, 2, 3)
+	days := dueAt(t, a, activityDue, 10)
+	slices.SortFunc(days, func(a, b activity.Day) int { return a.Day.Compare(b.Day) })
+	noError(t, a.Check(t.Context(), days[1], activityDue.Add(9*time.Hour))) // meanwhile another process has checked it
+	noError(t, a.Check(t.Context(), days[2], time.Time{}))
+	touch(t, a, tenant, activityDue, 0)
+	until := activityDue.Add(time.Hour)
+	claimed := slices.Concat(days[:3], []activity.Day{activeDay(tenant, 9, 1)}) // which is not registered
+	noError(t, a.Claim(t.Context(), claimed, until))
+	noError(t, a.Claim(t.Context(), nil, until))
+	for day, want := range []time.Time{until, activityDue.Add(9 * time.Hour), {}, activityDue} {
+		same(t, whenDue(t, a, activeDay(tenant, day, 0)), want)
+	}
+	same(t, whenDue(t, a, claimed[3]), time.Time{})
+	same(t, dueAt(t, a, activityDue, 10), days[3:])
+	days[0].Claimed = until
+	noError(t, a.Check(t.Context(), days[0], time.Time{})) // it has not seen the second touch
+	again := activeDay(tenant, 0, 2)
+	again.Claimed = until
+	same(t, dueAt(t, a, until, 10), []activity.Day{days[3], again})
+}
+
+// claimsAreTold: of two that have read the same day, only the first claims it. What a worker does that had the day
+// before has no effect.
+func claimsAreTold(t *testing.T, a ActivityRegister) {
+	tenant := newTenant(t)
+	touch(t, a, tenant, activityDue, 0)
+	read := dueAt(t, a, activityDue, 10)
+	first, second, third := activityDue.Add(time.Hour), activityDue.Add(2*time.Hour), activityDue.Add(3*time.Hour)
+	wantClaim := func(due, claimed time.Time) {
+		t.Helper()
+		gotDue, gotClaimed, err := a.DueAt(t.Context(), read[0])
+		noError(t, err)
+		same(t, []time.Time{gotDue, gotClaimed}, []time.Time{due, claimed})
+	}
+	wantClaim(activityDue, time.Time{})
+	noError(t, a.Claim(t.Context(), read, first))
+	noError(t, a.Claim(t.Context(), read, second)) // another run, which has read the day before
+	wantClaim(first, first)
+	claimed := dueAt(t, a, first, 10)
+	same(t, claimed[0].Claimed, first)
+	noError(t, a.Check(t.Context(), read[0], third)) // a worker that has no claim
+	wantClaim(first, first)
+	noError(t, a.TouchDays(t.Context(), read, activityDue))
+	wantClaim(activityDue, first)
+	claimed[0].Touches++
+	noError(t, a.Claim(t.Context(), claimed, second))
+	noError(t, a.Claim(t.Context(), claimed, third))    // by the claim from before
+	noError(t, a.Check(t.Context(), claimed[0], third)) // likewise
+	wantClaim(second, second)
+	claimed[0].Claimed = second
+	noError(t, a.Check(t.Context(), claimed[0], third))
+	wantClaim(third, time.Time{})
+	noError(t, a.Claim(t.Context(), claimed, third.Add(time.Hour))) // the day was checked
+	wantClaim(third, time.Time{})
 }
 
 func touchesAtOnce(t *testing.T, a ActivityRegister) {
@@ -155,9 +228,9 @@ func kindsAreApart(t *testing.T, a ActivityRegister) {
 	}
 	checked := record(activity.Places, 1, today, yesterday)
 	noError(t, a.Check(t.Context(), checked, time.Time{}))
-	same(t, must[time.Time](t)(a.DueAt(t.Context(), checked)), time.Time{})
-	same(t, must[time.Time](t)(a.DueAt(t.Context(), record(activity.Places, 1, yesterday, yesterday))), activityDue)
-	same(t, must[time.Time](t)(a.DueAt(t.Context(), record(activity.Index, 2, none, yesterday))), activityDue)
+	same(t, whenDue(t, a, checked), time.Time{})
+	same(t, whenDue(t, a, record(activity.Places, 1, yesterday, yesterday)), activityDue)
+	same(t, whenDue(t, a, record(activity.Index, 2, none, yesterday)), activityDue)
 }
 
 func pruningStays(t *testing.T, a ActivityRegister) {
@@ -182,7 +255,7 @@ func archivedDaysWait(t *testing.T, a ActivityRegister) {
 	day := activity.Day{Work: activity.Archive, Tenant: tenant, Receipt: activity.Receipt{Day: activityDay}}
 	dueIs := func(want time.Time) {
 		t.Helper()
-		same(t, must[time.Time](t)(a.DueAt(t.Context(), day)), want)
+		same(t, whenDue(t, a, day), want)
 	}
 	touch(t, a, tenant, activityDue, 0)
 	dueIs(activityDay.AddDate(0, 0, 1).Add(activity.ArchiveDelay))
@@ -198,4 +271,25 @@ func archivedDaysWait(t *testing.T, a ActivityRegister) {
 	dueIs(activityDue)
 	day.Day = activityDay
 	dueIs(activityDue)
+}
+
+// someDaysReturn: a touch of some days for one kind of work.
+func someDaysReturn(t *testing.T, a ActivityRegister) {
+	tenant, later := newTenant(t), activityDue.AddDate(0, 0, 9)
+	touch(t, a, tenant, activityDue, 0, 1)
+	for _, day := range dueAt(t, a, activityDue, 10) {
+		noError(t, a.Check(t.Context(), day, time.Time{}))
+	}
+	retain := activity.Day{Work: activity.Retain, Tenant: tenant, Receipt: activity.Receipt{Day: activityDay}}
+	wait := whenDue(t, a, retain)
+	noError(t, a.TouchDays(t.Context(), nil, later))
+	days := []activity.Day{activeDay(tenant, 0, 0), activeDay(tenant, 5, 0)} // one is not registered
+	noError(t, a.TouchDays(t.Context(), days, later))
+	noError(t, a.TouchDays(t.Context(), days[:1], later.Add(time.Hour))) // does not put it off
+	same(t, dueAt(t, a, later.Add(-time.Millisecond), 10), nil)
+	due := dueAt(t, a, later, 10)
+	slices.SortFunc(due, func(a, b activity.Day) int { return a.Day.Compare(b.Day) })
+	same(t, due, []activity.Day{activeDay(tenant, 0, 3), activeDay(tenant, 5, 1)})
+	same(t, whenDue(t, a, retain), wait)
+	wantError(t, a.TouchDays(cancelled(t), days, activityDue), cancelled(t).Err())
 }

@@ -22,10 +22,10 @@ import (
 // ArrivalLog keeps arrival logs.
 type ArrivalLog interface {
 	arrival.Log
-	jobs.Purger
+	jobs.CountedPurger
 }
 
-// Arrivals tests an adapter of arrival.Log and jobs.Purger.
+// Arrivals tests an adapter of arrival.Log and jobs.CountedPurger.
 func Arrivals(t *testing.T, open func(t *testing.T) ArrivalLog) {
 	for name, test := range map[string]func(t *testing.T, l ArrivalLog){
 		"EmptyLog":                 arrivalsEmpty,

@@ -14,10 +14,10 @@ import (
 // AttemptStore has the claims of refused attempts.
 type AttemptStore interface {
 	attempts.Claims
-	jobs.Purger
+	jobs.CountedPurger
 }
 
-// Attempts tests an adapter of attempts.Claims and jobs.Purger. open opens one store for two processes.
+// Attempts tests an adapter of attempts.Claims and jobs.CountedPurger. open opens one store for two processes.
 func Attempts(t *testing.T, open func(t *testing.T) (first, second AttemptStore)) {
 	for name, test := range map[string]func(t *testing.T, first, second AttemptStore){
 		"OneProcessGetsASlot":              attemptsOnce,

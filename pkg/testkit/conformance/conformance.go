@@ -81,19 +81,20 @@ func cancelled(t *testing.T) context.Context {
 }
 
 // purgeAll purges a tenant in steps and returns how many records there were.
-func purgeAll(t *testing.T, p jobs.Purger, tenant audit.TenantID, step int) int {
+func purgeAll(t *testing.T, p jobs.CountedPurger, tenant audit.TenantID, step int) int {
 	t.Helper()
 	return purge(t, p, tenant, step, step)
 }
 
 // purgeWhole is purgeAll for a store that may drop many records at once.
-func purgeWhole(t *testing.T, p jobs.Purger, tenant audit.TenantID, step int) int {
+func purgeWhole(t *testing.T, p jobs.CountedPurger, tenant audit.TenantID, step int) int {
 	t.Helper()
 	return purge(t, p, tenant, step, math.MaxInt)
 }
 
-func purge(t *testing.T, p jobs.Purger, tenant audit.TenantID, step, most int) int {
+func purge(t *testing.T, p jobs.CountedPurger, tenant audit.TenantID, step, most int) int {
 	t.Helper()
+	left := must[int64](t)(p.CountRecords(t.Context(), tenant))
 	total := 0
 	for {
 		n := must[int](t)(p.Purge(t.Context(), tenant, step))
@@ -101,6 +102,9 @@ func purge(t *testing.T, p jobs.Purger, tenant audit.TenantID, step, most int) i
 			t.Fatalf("Purge removed %d records, want at most %d", n, most)
 		}
 		if n == 0 {
+			if int64(total) != left {
+				t.Errorf("CountRecords counted %d records, and Purge removed %d", left, total)
+			}
 			return total
 		}
 		total += n

@@ -18,7 +18,7 @@ import (
 // ConnectionStore keeps connections.
 type ConnectionStore interface {
 	stream.Connections
-	jobs.Purger
+	jobs.CountedPurger
 }
 
 // connectionsUnderTest are connections and their clock.
@@ -27,7 +27,7 @@ type connectionsUnderTest struct {
 	*clock
 }
 
-// Connections tests an adapter of stream.Connections and jobs.Purger. The connections that
+// Connections tests an adapter of stream.Connections and jobs.CountedPurger. The connections that
 // open returns use now as their clock.
 func Connections(t *testing.T, open func(t *testing.T, now func() time.Time) ConnectionStore) {
 	for name, test := range map[string]func(t *testing.T, s connectionsUnderTest){

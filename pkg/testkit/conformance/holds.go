@@ -15,7 +15,7 @@ import (
 // HoldStore is what an adapter of hold.Store has.
 type HoldStore interface {
 	hold.Store
-	jobs.Purger
+	jobs.CountedPurger
 }
 
 // Holds tests an adapter of hold.Store.

@@ -28,7 +28,7 @@ type SearchIndex interface {
 	search.IndexWriter
 	search.IDLister
 	retention.Index
-	jobs.Purger
+	jobs.CountedPurger
 }
 
 // IndexUnderTest has the ports that the Index suite calls.
@@ -39,7 +39,7 @@ type IndexUnderTest struct {
 }
 
 // Index tests an adapter of search.Index, search.IndexWriter, search.IDLister, retention.Index
-// and jobs.Purger.
+// and jobs.CountedPurger.
 func Index(t *testing.T, open func(t *testing.T) IndexUnderTest) {
 	for name, test := range map[string]func(t *testing.T, x IndexUnderTest){
 		"EveryFilterInEveryDirection":        indexFindsWhatTheOracleFinds,
@@ -47,6 +47,8 @@ func Index(t *testing.T, open func(t *testing.T) IndexUnderTest) {
 		"StatsCountWhatTheOracleCounts":      indexCountsWhatTheOracleCounts,
 		"NumbersByValueTextsBySpelling":      indexFindsNumbersByValue,
 		"AddressesByEitherSpelling":          indexFindsAddressesByEitherSpelling,
+		"PrefixesOfLongValues":               indexFindsLongPrefixes,
+		"NamesWithAnyCharacters":             indexFindsAnyNames,
 		"StatsFollowTheClockOfATimeZone":     indexCountsByTimeZone,
 		"StatsAreChecked":                    indexChecksStats,
 		"StatsRefuseManyPairs":               indexRefusesManyPairs,
@@ -316,6 +318,35 @@ func indexFindsAddressesByEitherSpelling(t *testing.T, x IndexUnderTest) {
 		`ip_address:::fffe*`:            {"::fffe:203.0.113.9"},
 		`-ip_address:::ffff:203*`:       {"20.3.0.1", "2030::1", "::ffff", "::fffe:203.0.113.9"},
 	})
+}
+
+// indexFindsAnyNames: members of the metadata can have any name, and none.
+func indexFindsAnyNames(t *testing.T, x IndexUnderTest) {
+	g := newGenerator(newTenant(t), 43)
+	var entries []audit.Entry
+	for i, metadata := range []string{`{"":"x"}`, `{"":{"":7}}`, `{"a":{"":"x"}}`, `{"a,b":"x"}`, `{"say \"a\"":"x"}`, `{"a":"x"}`, `{"":["x","y"]}`, `{"":{"b":"x"}}`} {
+		e := g.plain(epoch.Add(time.Duration(i) * time.Second)).Entry
+		e.RequestID, e.Metadata = metadata, []byte(metadata)
+		entries = append(entries, e)
+	}
+	x.Put(t, g.tenant, entries)
+	x.findAsTheStream(t, g.tenant, entries, map[string][]string{
+		`metadata."":x`:                 {`{"":"x"}`, `{"":["x","y"]}`},
+		`metadata."":"y"*`:              {`{"":["x","y"]}`},
+		`metadata."">=7`:                {`{"":{"":7}}`},
+		`has:metadata.""`:               {`{"":"x"}`, `{"":{"":7}}`, `{"":["x","y"]}`},
+		`metadata.b:x`:                  {`{"":{"b":"x"}}`},
+		`metadata.a."":x`:               {`{"a":{"":"x"}}`},
+		`metadata."a,b":x`:              {`{"a,b":"x"}`},
+		`metadata."say \"a\"":(x OR y)`: {`{"say \"a\"":"x"}`},
+	})
+	for list, want := range map[string]int64{`metadata.""`: 2, `metadata."a,b"`: 1, `metadata."say \"a\""`: 1, `metadata.a.""`: 1} {
+		stats := must[audit.Stats](t)(x.Index.Stats(t.Context(), g.tenant, audit.Filter{}, audit.StatsRequest{GroupBy: must[[]audit.Field](t)(audit.SplitFields(list)), Top: 10}))
+		at := slices.IndexFunc(stats.Groups, func(group audit.Group) bool { return group.Values[0] == "x" })
+		if at < 0 || stats.Groups[at].Count != want {
+			t.Errorf("by %s: got %+v, want x %d times", list, stats.Groups, want)
+		}
+	}
 }
 
 // findAsTheStream checks which entries, named by their request ids, a query selects in the index

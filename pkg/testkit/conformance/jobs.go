@@ -3,6 +3,7 @@ package conformance
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ func Jobs(t *testing.T, open func(t *testing.T) jobs.Store) {
 	t.Run("Pages", func(t *testing.T) { jobsPages(t, open(t)) })
 	t.Run("Filters", func(t *testing.T) { jobsFilters(t, open(t)) })
 	t.Run("ListsLackCheckpoints", func(t *testing.T) { jobsListsLackCheckpoints(t, open(t)) })
+	t.Run("Postponing", func(t *testing.T) { jobsPostpone(t, open(t)) })
 	t.Run("Overdue", func(t *testing.T) { jobsOverdue(t, open(t)) })
 }
 
@@ -46,9 +48,11 @@ func jobsRoundTrip(t *testing.T, s jobs.Store) {
 	job.CleanAt = job.CreatedAt.Add(24 * time.Hour)
 	job.Checkpoint, job.Generation, job.Committed, job.Archive, job.Resent = json.RawMessage(`{"pass":1,"name":"ü \"x\""}`), 3, true, true, 2
 	job.Certificate, job.ArchiveCount = randomID(), new(int64)
+	job.Failing = &jobs.Failure{Reason: `it's "broken"`, EntryID: audit.NewEntryID(job.CreatedAt, [10]byte{9, 7})}
+	job.ReportID = audit.NewEntryID(job.CreatedAt, [10]byte{9, 8})
 	noError(t, s.UpdateJob(t.Context(), job, 0))
 	same(t, must[jobs.Job](t)(s.Job(t.Context(), job.Tenant, job.ID)), job)
-	job.Scope, job.CleanAt, job.ResumeAt = &access.Scope{}, time.Time{}, time.Time{}
+	job.Scope, job.Failing, job.ReportID, job.CleanAt, job.ResumeAt = &access.Scope{}, nil, audit.EntryID{}, time.Time{}, time.Time{}
 	noError(t, s.UpdateJob(t.Context(), job, 3))
 	same(t, must[jobs.Job](t)(s.Job(t.Context(), job.Tenant, job.ID)), job)
 }
@@ -94,6 +98,38 @@ func jobsConcurrentClaims(t *testing.T, s jobs.Store) {
 	if won != 1 {
 		t.Errorf("%d workers claimed the job, want 1", won)
 	}
+}
+
+func jobsPostpone(t *testing.T, s jobs.Store) {
+	job := newJob(newTenant(t))
+	job.Checkpoint = json.RawMessage(`{"n":1}`)
+	at := job.ResumeAt.Add(time.Hour)
+	wantError(t, s.PostponeJob(t.Context(), job, at), audit.ErrNotFound)
+	noError(t, s.CreateJob(t.Context(), job))
+	listed := listJobs(t, s, job.Tenant, jobs.Filter{}, 10)[0] // without its checkpoint
+	noError(t, s.PostponeJob(t.Context(), listed, at))
+	wantError(t, s.PostponeJob(t.Context(), listed, at.Add(time.Hour)), audit.ErrPrecondition)
+	job.ResumeAt, job.Resent = at, 1
+	same(t, must[jobs.Job](t)(s.Job(t.Context(), job.Tenant, job.ID)), job)
+	for moment, want := range map[time.Time]bool{at.Add(-time.Millisecond): false, at: true} {
+		list := must[[]jobs.Job](t)(s.OverdueJobs(t.Context(), moment, at.AddDate(1, 0, 0), 1000))
+		if got := slices.ContainsFunc(list, func(j jobs.Job) bool { return j.ID == job.ID }); got != want {
+			t.Errorf("overdue at %v: got %t, want %t", moment, got, want)
+		}
+	}
+	listed = job
+	job.Generation = 1
+	noError(t, s.UpdateJob(t.Context(), job, 0))
+	wantError(t, s.PostponeJob(t.Context(), listed, at.Add(time.Hour)), audit.ErrPrecondition)
+	job.State, job.FinishedAt, job.CleanAt = jobs.StateSucceeded, job.CreatedAt.Add(time.Hour), job.CreatedAt.Add(2*time.Hour)
+	job.ResumeAt = job.CleanAt
+	noError(t, s.UpdateJob(t.Context(), job, 1))
+	noError(t, s.PostponeJob(t.Context(), job, at))
+	job.ResumeAt, job.Resent = at, 2
+	same(t, must[jobs.Job](t)(s.Job(t.Context(), job.Tenant, job.ID)), job)
+	job.ResumeAt, job.CleanAt = time.Time{}, time.Time{}
+	noError(t, s.UpdateJob(t.Context(), job, 1))
+	wantError(t, s.PostponeJob(t.Context(), job, at), audit.ErrPrecondition) // there is nothing to resume
 }
 
 func jobsKeepTenantsApart(t *testing.T, s jobs.Store) {

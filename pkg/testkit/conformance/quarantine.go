@@ -2,7 +2,10 @@ package conformance
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,15 +17,18 @@ import (
 // QuarantineStore is a quarantine.
 type QuarantineStore interface {
 	quarantine.Store
-	jobs.Purger
+	jobs.CountedPurger
 }
 
-// Quarantine tests an adapter of quarantine.Store and jobs.Purger.
+// Quarantine tests an adapter of quarantine.Store and jobs.CountedPurger.
 func Quarantine(t *testing.T, open func(t *testing.T) QuarantineStore) {
 	for name, test := range map[string]func(t *testing.T, s QuarantineStore){
 		"ListsAndReadsWhatWasPut":   quarantineReadsBack,
 		"PuttingAgainKeepsTheFirst": quarantineIsIdempotent,
+		"TellsWhatExists":           quarantineTellsWhatExists,
 		"ListsOneResource":          quarantineListsResources,
+		"ReplaceIsConditional":      quarantineReplaces,
+		"ReplacingAtOnceLosesNone":  quarantineReplacesAtOnce,
 		"DeleteRemovesOne":          quarantineDeletes,
 		"TenantsAreApart":           quarantineKeepsTenantsApart,
 		"PurgeForgetsOneTenant":     quarantinePurges,
@@ -97,6 +103,11 @@ func quarantineReadsBack(t *testing.T, s QuarantineStore) {
 	g := newGenerator(newTenant(t), 40)
 	sameItems(t, listItems(t, s, g.tenant, 10), nil)
 	items := newItems(g, 12)
+	e := items[0].Entry // as what is left of a discarded item, which comes after the others
+	items = append(items, quarantine.Item{ID: "x-" + randomHex(16), Step: audit.StepIndex, QuarantinedAt: epoch, Entry: audit.Entry{
+		ID: e.ID, Tenant: e.Tenant, Timestamp: e.Timestamp, ReceivedAt: e.ReceivedAt, Action: e.Action, Severity: e.Severity, SubmittedBy: e.SubmittedBy, Digest: e.Digest,
+		Encrypted: []audit.Encrypted{{Paths: []string{"/message"}, Key: "u", Generation: 2, Tokens: []audit.ValueToken{{9}}}},
+	}})
 	noError(t, s.Put(t.Context(), g.tenant, items))
 	for _, limit := range []int{1, 5, 12, 100} {
 		sameItems(t, listItems(t, s, g.tenant, limit), items)
@@ -106,6 +117,26 @@ func quarantineReadsBack(t *testing.T, s QuarantineStore) {
 	}
 	_, err := s.Item(t.Context(), g.tenant, randomHex(16))
 	wantError(t, err, audit.ErrNotFound)
+}
+
+func quarantineTellsWhatExists(t *testing.T, s QuarantineStore) {
+	g := newGenerator(newTenant(t), 47)
+	items := newItems(g, 3)
+	ids := []string{items[2].ID, randomHex(16), items[0].ID}
+	wantExisting := func(tenant audit.TenantID, ids []string, want ...string) {
+		t.Helper()
+		got := must[[]string](t)(s.Existing(t.Context(), tenant, ids))
+		if slices.Sort(got); !slices.Equal(got, want) {
+			t.Fatalf("got the ids %q, want %q", got, want)
+		}
+	}
+	wantExisting(g.tenant, ids)
+	noError(t, s.Put(t.Context(), g.tenant, items))
+	wantExisting(g.tenant, ids, items[0].ID, items[2].ID)
+	wantExisting(g.tenant, nil)
+	wantExisting(g.tenant+"-2", ids)
+	noError(t, s.Delete(t.Context(), g.tenant, items[0].ID))
+	wantExisting(g.tenant, ids, items[2].ID)
 }
 
 func quarantineListsResources(t *testing.T, s QuarantineStore) {
@@ -152,6 +183,67 @@ func quarantineIsIdempotent(t *testing.T, s QuarantineStore) {
 	later.QuarantinedAt, later.Reason = item.QuarantinedAt.Add(time.Hour), "another reason"
 	noError(t, s.Put(t.Context(), g.tenant, []quarantine.Item{later, later}))
 	sameItems(t, listItems(t, s, g.tenant, 10), []quarantine.Item{item})
+}
+
+// replaced returns the item with another entry of the same id.
+func replaced(item quarantine.Item, message, resource string) quarantine.Item {
+	item.Entry.Message, item.Entry.ResourceType, item.Entry.ResourceID = message, "replaced", resource
+	return item
+}
+
+func quarantineReplaces(t *testing.T, s QuarantineStore) {
+	g := newGenerator(newTenant(t), 47)
+	items := newItems(g, 3)
+	noError(t, s.Put(t.Context(), g.tenant, items))
+	first, second := replaced(items[1], "first", "1"), replaced(items[1], "second", "2")
+	for range 2 { // the second time as after a lost answer
+		noError(t, s.Replace(t.Context(), g.tenant, items[1], first.Entry))
+	}
+	wantError(t, s.Replace(t.Context(), g.tenant, items[1], second.Entry), audit.ErrPrecondition)
+	sameItems(t, listItems(t, s, g.tenant, 10), []quarantine.Item{items[0], first, items[2]})
+	noError(t, s.Replace(t.Context(), g.tenant, first, second.Entry))
+	sameItems(t, listItems(t, s, g.tenant, 10), []quarantine.Item{items[0], second, items[2]})
+	for id, want := range map[string][]quarantine.Item{"1": nil, "2": {second}} {
+		sameItems(t, listItems(t, s, g.tenant, 10, quarantine.Resource{Type: "replaced", ID: id}), want)
+	}
+	wantError(t, s.Replace(t.Context(), g.tenant+"-2", items[0], first.Entry), audit.ErrNotFound)
+	noError(t, s.Delete(t.Context(), g.tenant, items[0].ID))
+	wantError(t, s.Replace(t.Context(), g.tenant, items[0], first.Entry), audit.ErrNotFound)
+	sameItems(t, listItems(t, s, g.tenant, 10), []quarantine.Item{second, items[2]})
+}
+
+// quarantineReplacesAtOnce has workers add a word each to the same entry: each replaces what it read.
+func quarantineReplacesAtOnce(t *testing.T, s QuarantineStore) {
+	g := newGenerator(newTenant(t), 48)
+	item := newItem(g)
+	item.Entry.Message = ""
+	noError(t, s.Put(t.Context(), g.tenant, []quarantine.Item{item}))
+	const workers = 4
+	var group sync.WaitGroup
+	for n := range workers {
+		group.Go(func() {
+			for {
+				read, err := s.Item(t.Context(), g.tenant, item.ID)
+				if err == nil {
+					changed := read.Entry
+					changed.Message += fmt.Sprint(n)
+					err = s.Replace(t.Context(), g.tenant, read, changed)
+				}
+				if !errors.Is(err, audit.ErrPrecondition) {
+					if err != nil {
+						t.Error(err)
+					}
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	words := []byte(must[quarantine.Item](t)(s.Item(t.Context(), g.tenant, item.ID)).Entry.Message)
+	slices.Sort(words)
+	if got, want := string(words), "0123"; got != want {
+		t.Errorf("the entry has the words %q, want %q", got, want)
+	}
 }
 
 func quarantineDeletes(t *testing.T, s QuarantineStore) {

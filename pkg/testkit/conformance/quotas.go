@@ -14,10 +14,10 @@ import (
 // QuotaStore has the accounts of quotas.
 type QuotaStore interface {
 	quota.Leases
-	jobs.Purger
+	jobs.CountedPurger
 }
 
-// Quotas tests an adapter of quota.Leases and jobs.Purger. open opens one store for two
+// Quotas tests an adapter of quota.Leases and jobs.CountedPurger. open opens one store for two
 // processes. The clock of the second is a day ahead of the first.
 func Quotas(t *testing.T, open func(t *testing.T, now func() time.Time) (first, second QuotaStore)) {
 	for name, test := range map[string]func(t *testing.T, first, second QuotaStore){

@@ -94,6 +94,48 @@ func storeListsRetained(t *testing.T, s EntryStore) {
 	wantError(t, err, cancelled(t).Err())
 }
 
+// storeMarksRead: some entries were removed since they were read, and are there again.
+func storeMarksRead(t *testing.T, s EntryStore) {
+	g := newGenerator(newTenant(t), 21)
+	noError(t, s.MarkRead(t.Context(), g.tenant, []audit.Entry{g.record().Entry})) // of a tenant that has nothing
+	records := crowd(g)[:40]
+	for i := range 20 { // half of those that return were restored before
+		records[i].RestoredUntil = epoch.Add(24 * time.Hour)
+	}
+	appendAll(t, s, g.tenant, entriesOf(records))
+	ids := audit.IDsOf(entriesOf(records))
+	read := must[[]audit.Entry](t)(s.EntriesByID(t.Context(), g.tenant, ids))
+	again := entriesOf(records[10:30])
+	noError(t, s.Mark(t.Context(), g.tenant, audit.IDsOf(again), -time.Second))
+	must[int](t)(s.RemoveDue(t.Context(), g.tenant, audit.IDsOf(again)))
+	var others []audit.EntryID
+	for i := range again[:18] { // two do not return
+		switch i % 3 {
+		case 0: // a client sends it again
+			again[i].ReceivedAt, again[i].RestoredUntil = again[i].ReceivedAt.Add(time.Hour), time.Time{}
+		case 1: // another restore brings it back
+			again[i].RestoredUntil = epoch.Add(48 * time.Hour)
+		case 2: // its message is delivered again
+			continue
+		}
+		others = append(others, again[i].ID)
+	}
+	slices.SortFunc(others, byID)
+	appendAll(t, s, g.tenant, again[:18])
+	for range 2 {
+		noError(t, s.MarkRead(t.Context(), g.tenant, read))
+		must[int](t)(s.RemoveDue(t.Context(), g.tenant, ids)) // the store may be about to remove them itself
+		same(t, idsOf(retained(t, s, g.tenant, retention.Selection{})), others)
+		same(t, retained(t, s, g.tenant, retention.Selection{Marked: true}), nil)
+	}
+	left := must[[]audit.Entry](t)(s.EntriesByID(t.Context(), g.tenant, ids))
+	noError(t, s.Mark(t.Context(), g.tenant, others[1:], time.Hour))
+	noError(t, s.MarkRead(t.Context(), g.tenant, left)) // changes only the one that is not marked
+	must[int](t)(s.RemoveDue(t.Context(), g.tenant, ids))
+	same(t, idsOf(retained(t, s, g.tenant, retention.Selection{})), others[1:])
+	wantError(t, s.MarkRead(cancelled(t), g.tenant, left), cancelled(t).Err())
+}
+
 // storeKeepsRestored: restored entries beside living ones, some of them marked.
 func storeKeepsRestored(t *testing.T, s EntryStore) {
 	g := newGenerator(newTenant(t), 17)
@@ -334,7 +376,7 @@ func freshDaysWait(t *testing.T, a ActivityRegister) {
 	retain := activity.Day{Work: activity.Retain, Tenant: tenant, Receipt: activity.Receipt{Day: activityDay}, Touches: 1}
 	dueIs := func(want time.Time) {
 		t.Helper()
-		same(t, must[time.Time](t)(a.DueAt(t.Context(), retain)), want)
+		same(t, whenDue(t, a, retain), want)
 	}
 	dueIs(activityDay.AddDate(0, 0, 2))
 	noError(t, a.Check(t.Context(), retain, activityDay.AddDate(0, 0, 30)))

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/cleanup"
 	"github.com/ocelot-audit/ocelot/pkg/erasure"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
@@ -27,13 +28,14 @@ type EntryStore interface {
 	search.IDLister
 	arrival.Reader
 	retention.Store
+	cleanup.Marker
 	restore.Keeper
 	erasure.Entries
-	jobs.Purger
+	jobs.CountedPurger
 }
 
 // Store tests an adapter of ingest.Store, search.Reader, search.IDLister, arrival.Reader,
-// retention.Store, restore.Keeper, erasure.Entries and jobs.Purger.
+// retention.Store, cleanup.Marker, restore.Keeper, erasure.Entries and jobs.CountedPurger.
 func Store(t *testing.T, open func(t *testing.T) EntryStore) {
 	for name, test := range map[string]func(t *testing.T, s EntryStore){
 		"ReadsWhatWasAppended":            storeReadsBack,
@@ -52,6 +54,7 @@ func Store(t *testing.T, open func(t *testing.T) EntryStore) {
 		"IDsRiseWithoutGap":               storeListsIDs,
 		"EntriesByIDLeavesOutWhatIsNot":   storeReadsMany,
 		"EntriesAreMarkedAndUnmarked":     storeListsRetained,
+		"EntriesAreMarkedAsTheyWereRead":  storeMarksRead,
 		"DueEntriesAreRemoved":            storeRemovesDue,
 		"RestoredEntriesAreKept":          storeKeepsRestored,
 		"RestoredEntriesThatAreSentStay":  storeKeepsWhatIsSentAgain,
@@ -114,9 +117,9 @@ func storeIsIdempotent(t *testing.T, s EntryStore) {
 func storeTellsMessagesApart(t *testing.T, s EntryStore) {
 	g := newGenerator(newTenant(t), 3)
 	first := g.record().Entry
-	first.QueueMessage = audit.MessageID{1}
+	first.QueueMessage = audit.MessageID{15: 1}
 	again := first
-	again.QueueMessage = audit.MessageID{2}
+	again.QueueMessage = audit.MessageID{15: 2}
 	unknown := first
 	unknown.QueueMessage = audit.MessageID{}
 	for step, want := range [][]int{{1}, {1}} { // the second time, the store has the entry already
@@ -130,7 +133,7 @@ func storeTellsMessagesApart(t *testing.T, s EntryStore) {
 	}
 	unnamed := g.record().Entry
 	appendAll(t, s, g.tenant, []audit.Entry{unnamed})
-	unnamed.QueueMessage = audit.MessageID{3}
+	unnamed.QueueMessage = audit.MessageID{15: 3}
 	appended := must[ingest.Appended](t)(s.Append(t.Context(), g.tenant, []audit.Entry{unnamed}))
 	if len(appended.Repeated) > 0 {
 		t.Fatalf("an entry that was stored without a message: repeated %v, want none", appended.Repeated)

@@ -34,7 +34,7 @@ func (c *clock) advance(d time.Duration) { c.millis.Add(d.Milliseconds()) }
 // StreamStore stores the live streams.
 type StreamStore interface {
 	stream.Streams
-	jobs.Purger
+	jobs.CountedPurger
 }
 
 // streamsUnderTest are streams and the clock of their ends and leases.
@@ -43,7 +43,7 @@ type streamsUnderTest struct {
 	*clock
 }
 
-// Streams tests an adapter of stream.Streams and jobs.Purger. The streams that open returns use
+// Streams tests an adapter of stream.Streams and jobs.CountedPurger. The streams that open returns use
 // now as their clock.
 func Streams(t *testing.T, open func(t *testing.T, now func() time.Time) StreamStore) {
 	for name, test := range map[string]func(t *testing.T, s streamsUnderTest){

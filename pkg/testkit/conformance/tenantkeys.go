@@ -15,10 +15,10 @@ import (
 // TenantKeyStore has the wrapped keys that encrypt values.
 type TenantKeyStore interface {
 	protect.KeyStore
-	jobs.Purger
+	jobs.CountedPurger
 }
 
-// TenantKeys tests an adapter of protect.KeyStore and jobs.Purger.
+// TenantKeys tests an adapter of protect.KeyStore and jobs.CountedPurger.
 func TenantKeys(t *testing.T, open func(t *testing.T) TenantKeyStore) {
 	for name, test := range map[string]func(t *testing.T, s TenantKeyStore){
 		"TheFirstKeyStays":                 keysFirstStays,

@@ -189,10 +189,10 @@ func tenantsTombstone(t *testing.T, s tenants.Store) {
 // KeyStore keeps API keys.
 type KeyStore interface {
 	tenants.KeyStore
-	jobs.Purger
+	jobs.CountedPurger
 }
 
-// Keys tests an adapter of tenants.KeyStore and jobs.Purger.
+// Keys tests an adapter of tenants.KeyStore and jobs.CountedPurger.
 func Keys(t *testing.T, open func(t *testing.T) KeyStore) {
 	for name, test := range map[string]func(t *testing.T, s KeyStore){
 		"CreateReadDelete":      keysRoundTrip,

@@ -21,7 +21,7 @@ type UploadsUnderTest struct {
 	Uploads   export.Uploads
 	Blobs     export.Blobs
 	Presigner export.Presigner
-	Purger    jobs.Purger
+	Purger    jobs.CountedPurger
 	Files     export.RevealedFiles
 }
 
@@ -236,15 +236,8 @@ func uploadsPurge(t *testing.T, x UploadsUnderTest) {
 	}
 	open := begin(t, x, gone.tenant)
 	open.put(1, text(10))
-	total := 0
-	for {
-		n := must[int](t)(x.Purger.Purge(t.Context(), gone.tenant, 2))
-		if total += n; n == 0 {
-			break
-		}
-	}
-	if total != 3 {
-		t.Errorf("purged %d files and uploads, want 3", total)
+	if n := purgeWhole(t, x.Purger, gone.tenant, 2); n != 3 {
+		t.Errorf("purged %d files and uploads, want 3", n)
 	}
 	wantError(t, open.complete(), export.ErrUploadLost)
 	gone.wantNoFile()

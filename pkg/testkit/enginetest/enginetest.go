@@ -130,6 +130,9 @@ const (
 // switchVariable allows tests to start engines when it is "1".
 const switchVariable = "OCELOT_TEST_ENGINES"
 
+// Enabled reports whether tests that need a MongoDB server run and are not skipped.
+func Enabled() bool { return os.Getenv(switchVariable) == "1" || os.Getenv(mongo.variable) != "" }
+
 // One engine of each kind serves a whole test binary.
 var (
 	sharedMongo      = sync.OnceValues(func() (*Engine, error) { return start(mongo) })

@@ -66,6 +66,7 @@ func New(t testing.TB) *World {
 	w.Service = &jobs.Service{Store: w.DB.Jobs(), Queues: jobs.Queues{Jobs: w, Archive: w}, Recorder: w, Now: w.Clock}
 	w.Worker = &jobs.Worker{
 		Store: mortalJobs{w.DB.Jobs(), w}, Queues: jobs.Queues{Jobs: w, Archive: w}, Runners: map[jobs.Kind]jobs.Runner{}, Now: w.Clock, Log: slog.New(slog.DiscardHandler),
+		Recorder: mortalRecorder{w}, Tenants: w, Random: Random,
 	}
 	return w
 }
@@ -144,6 +145,13 @@ type mortalJobs struct {
 
 func (m mortalJobs) UpdateJob(ctx context.Context, job jobs.Job, generation int64) error {
 	return m.w.Call(func() error { return m.Store.UpdateJob(ctx, job, generation) })
+}
+
+// mortalRecorder is the recorder of a worker that can be killed.
+type mortalRecorder struct{ w *World }
+
+func (m mortalRecorder) Record(ctx context.Context, tenant audit.Tenant, entry audit.Entry) error {
+	return m.w.Call(func() error { return m.w.Record(ctx, tenant, entry) })
 }
 
 // Put stores and indexes entries of a tenant.

@@ -68,16 +68,27 @@ func UseQueues(stores *wiring.Stores, db *sqlite.DB) {
 // Named returns the name of a queue in the engine.
 func Named(name manifest.QueueName) string { return string(name) }
 
-// ahead is how much may wait in a queue before senders wait too: some hundred entries in bulks,
-// which a consumer receives at once.
-const ahead = sqlite.MaxReceived
+const (
+	// ahead is how much may wait in a queue before senders wait too: what consumers receive at once.
+	ahead = sqlite.MaxReceived
+	// gather is how long entries wait for others while many come. It is short beside what people
+	// notice.
+	gather = 200 * time.Millisecond
+)
 
 // backlogs bound what may wait in a queue. A tenant is slowed down once its part of ahead waits
 // there, or 64 messages if other processes use the file too. The queues between functions refuse nothing.
 var backlogs = map[manifest.QueueName]sqlite.Backlog{
-	manifest.QueueIngest:         {Ahead: ahead, Slow: 64, Full: 10_000},
-	manifest.QueueIngestPriority: {Ahead: ahead, Slow: 64, Full: 10_000},
-	manifest.QueueIndex:          {Ahead: ahead, Slow: 64},
+	manifest.QueueIngest:         {Weigh: weigh, Ahead: ahead, Slow: 64, Full: 10_000, Gather: gather},
+	manifest.QueueIngestPriority: {Weigh: weigh, Ahead: ahead, Slow: 64, Full: 10_000, Gather: gather},
+	manifest.QueueIndex:          {Weigh: weigh, Ahead: ahead, Slow: 64},
+}
+
+// weigh returns for how many bytes of a queue a message counts. Its entries cause most of the work, whether they are
+// compressed or not; very long ones do by their length.
+func weigh(body string) int {
+	const entryBytes = sqlite.MaxReceived / 1000 // as many as one transaction takes
+	return max(entryBytes*envelope.CountOf(body), len(body)/16)
 }
 
 // Queue returns a queue of the manifest.

@@ -9,7 +9,6 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/engine/mongostore"
-	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
@@ -43,7 +42,7 @@ func Use(stores *wiring.Stores, engines config.Engines, more ...mongostore.Optio
 		return err
 	}
 	stores.Committer = nil // entries and their index lie apart
-	stores.PlaceEntries = func(isolation func(ctx context.Context, tenant audit.TenantID) (audit.Isolation, error)) (wiring.Entries, search.Finder) {
+	stores.PlaceEntries = func(isolation func(ctx context.Context, tenant audit.TenantID) (audit.Isolation, error)) (wiring.Entries, wiring.Lists) {
 		return mongo.Entries(isolation), mongo.Index(isolation)
 	}
 	stores.Partitions = mongo

@@ -14,6 +14,9 @@ const (
 	listPaged       = 3 // a table of chunks with pages of their own
 )
 
+// isLong reports whether a list of a kind has many documents.
+func isLong(kind byte) bool { return kind == listLong || kind == listPaged }
+
 const (
 	// blockDocs is how many documents a block of a list has, except the last one.
 	blockDocs = 128

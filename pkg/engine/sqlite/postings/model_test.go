@@ -1,6 +1,7 @@
 package postings_test
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -35,6 +36,8 @@ func matches(e postings.Expr, d doc) bool {
 		return has(func(token string) bool { return token == string(e) })
 	case postings.Prefix:
 		return has(func(token string) bool { return strings.HasPrefix(token, string(e)) })
+	case postings.Selected:
+		return has(func(token string) bool { return strings.HasPrefix(token, e.Beginning) && selects(token) })
 	case postings.Phrase:
 		for from := 0; len(e.Tokens) > 0 && from+len(e.Tokens) <= len(d.sequence); from++ {
 			if isPhrase(e, d.sequence[from:]) {
@@ -44,6 +47,24 @@ func matches(e postings.Expr, d doc) bool {
 		return false
 	}
 	panic(fmt.Sprintf("unknown expression %T", e))
+}
+
+// selector selects some tokens. It checks the keys that it gets.
+type selector struct{ of *store }
+
+func selects(token string) bool { return strings.ContainsAny(token[len(token)-1:], "0123x") }
+
+func (s selector) Select(_ context.Context, tokens []postings.TokenDocs) ([]bool, error) {
+	selected := make([]bool, len(tokens))
+	for i, t := range tokens {
+		selected[i] = selects(string(t.Token))
+		for key := range t.Keys() {
+			if d, found := s.of.docs[key]; !found || !matches(postings.Token(t.Token), d) {
+				return nil, fmt.Errorf("document %d is said to have the token %q, but does not", key, t.Token)
+			}
+		}
+	}
+	return selected, nil
 }
 
 func isPhrase(e postings.Phrase, words []string) bool {
@@ -78,7 +99,8 @@ func (s *store) find(e postings.Expr, first, last int64, falling bool) []int64 {
 // all documents, some in one only.
 type generator struct {
 	*rand.Rand
-	words int // how many different ones
+	store *store // that is searched
+	words int    // how many different tokens
 	key   int64
 }
 
@@ -122,7 +144,11 @@ func (g *generator) expr(depth int) postings.Expr {
 		return postings.Token(g.token())
 	case 3:
 		token := g.token()
-		return postings.Prefix(token[:g.IntN(len(token)+1)])
+		beginning := token[:g.IntN(len(token)+1)]
+		if g.IntN(2) == 0 {
+			return postings.Selected{Beginning: beginning, By: selector{g.store}}
+		}
+		return postings.Prefix(beginning)
 	case 4, 5:
 		p := postings.Phrase{Tokens: g.tokens(3), Prefix: g.IntN(2) == 0}
 		if p.Prefix && len(p.Tokens) > 0 {
@@ -202,8 +228,8 @@ func (g *generator) span(s *store) (first, last int64) {
 	return keys[min(a, b)] + g.Int64N(3) - 1, keys[max(a, b)] + g.Int64N(3) - 1
 }
 
-func (g *generator) compare(t *testing.T, s *store) {
-	e := g.expr(3)
+func (g *generator) compare(t *testing.T, s *store, e postings.Expr) {
+	t.Helper()
 	first, last := g.span(s)
 	falling := g.IntN(2) == 0
 	want := s.find(e, first, last, falling)
@@ -235,6 +261,7 @@ func TestSegmentsMatchLikeTheirDocuments(t *testing.T) {
 				t.Parallel()
 				g := &generator{Rand: rand.New(rand.NewPCG(seed, 0)), words: size.words, key: math.MinInt64 + 1<<50}
 				s := newStore()
+				g.store = s
 				for range size.rounds {
 					g.step(t, s, size.docs)
 				}
@@ -243,10 +270,56 @@ func TestSegmentsMatchLikeTheirDocuments(t *testing.T) {
 	}
 }
 
+// TestLongBeginningsMatchLikeTheirDocuments: tokens with the same beginning have more places, and more long
+// lists, than are kept.
+func TestLongBeginningsMatchLikeTheirDocuments(t *testing.T) {
+	t.Parallel()
+	g := &generator{Rand: rand.New(rand.NewPCG(1, 0)), key: math.MinInt64 + 1<<50}
+	s := newStore()
+	docs := make([]doc, 3000)
+	for i := range docs {
+		for range 100 {
+			word := "b" + strconv.FormatUint(g.Uint64()%1e5, 36)
+			if g.IntN(10) < 7 {
+				word = "a" + strconv.FormatUint(g.Uint64()%1050, 36)
+			}
+			docs[i].sequence = append(docs[i].sequence, word)
+			if g.IntN(20) == 0 {
+				docs[i].sequence = append(docs[i].sequence, "common")
+			}
+		}
+	}
+	if err := s.add(g.place(s, docs)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 30 {
+		before := [][]string{nil, {"common"}, {"a7"}, {"common", "a7"}, {"common", "common"}, {"absent"}}[g.IntN(6)]
+		last := []string{"", "a", "b", "b1", "c", "absent"}[g.IntN(6)]
+		var e postings.Expr = postings.Phrase{Tokens: append(slices.Clip(before), last), Prefix: true}
+		switch g.IntN(3) {
+		case 0:
+			e = postings.Except{Expr: postings.Prefix(last), Without: e}
+		case 1:
+			e = postings.And{postings.Token("a7"), e}
+		}
+		g.compare(t, s, e)
+		if i%10 == 9 {
+			for key := range s.docs {
+				if g.IntN(50) > 0 {
+					continue
+				}
+				if err := s.remove(t.Context(), key); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+}
+
 func (g *generator) step(t *testing.T, s *store, docs int) {
 	g.fill(t, s, docs)
 	for range 3 {
-		g.compare(t, s)
+		g.compare(t, s, g.expr(3))
 	}
 	if g.IntN(3) == 0 {
 		for key := range s.docs {
@@ -258,7 +331,7 @@ func (g *generator) step(t *testing.T, s *store, docs int) {
 			}
 		}
 		for range 3 {
-			g.compare(t, s)
+			g.compare(t, s, g.expr(3))
 		}
 	}
 	if n := len(s.segments); n > 1 && g.IntN(2) == 0 {

@@ -2,6 +2,7 @@ package postings
 
 import (
 	"cmp"
+	"iter"
 	"math"
 	"math/bits"
 	"slices"
@@ -25,7 +26,26 @@ type node interface {
 type view struct {
 	*segment
 	falling     bool
-	first, last uint32 // the ranks that are searched
+	first, last uint32   // the ranks that are searched
+	removed     []uint64 // by ordinals
+}
+
+// keysOf yields the keys of the documents of a list that are searched and not removed.
+func (v *view) keysOf(list tokenList) iter.Seq[int64] {
+	return func(yield func(int64) bool) {
+		l := v.list(list.kind, list.value)
+		if l == nil {
+			return
+		}
+		first, last := min(v.rank(v.first), v.rank(v.last)), max(v.rank(v.first), v.rank(v.last))
+		for ok := l.seek(first); ok && l.ordinals[0] <= last; ok = l.advance() {
+			for _, ordinal := range l.ordinals {
+				if first <= ordinal && ordinal <= last && !isRemoved(v.removed, ordinal) && !yield(v.key(ordinal)) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // rank returns the rank of an ordinal. It returns the ordinal of a rank, too.
@@ -49,6 +69,14 @@ func (w *window) set(rank uint32) { w[rank/64%(windowRanks/64)] |= 1 << (rank % 
 
 func (w *window) has(rank uint32) bool {
 	return w[rank/64%(windowRanks/64)]>>(rank%64)&1 == 1
+}
+
+// count returns the number of ranks.
+func (w *window) count() (n uint32) {
+	for _, word := range w {
+		n += uint32(bits.OnesCount64(word))
+	}
+	return n
 }
 
 // setAll adds the ranks from ≤ rank ≤ to.
@@ -106,6 +134,25 @@ type many struct {
 	windows []window
 	n       uint32 // about how many ranks there are
 }
+
+func manyOf(v *view) *many { return &many{windows: make([]window, v.docs/windowRanks+1)} }
+
+// addAll adds the documents of a node that is not read yet.
+func (m *many) addAll(v *view, n node) {
+	for rank := n.next(v.first); rank <= v.last && !v.stopped(); {
+		begin := beginOf(rank)
+		w, end := &m.windows[begin/windowRanks], min(begin+windowRanks-1, v.last)
+		before := w.count()
+		n.fill(w, rank, end)
+		m.n += w.count() - before
+		if end == v.last {
+			return
+		}
+		rank = n.next(end + 1)
+	}
+}
+
+func (m *many) has(rank uint32) bool { return m.windows[rank/windowRanks].has(rank) }
 
 func (m *many) most() uint32 { return m.n }
 
@@ -230,7 +277,6 @@ func (l *long) end(rank uint32) (i int, more bool) {
 // union is the node of documents that one of several nodes has.
 type union struct {
 	in    *view
-	word  *word // gets the lists of all tokens, unless it is nil
 	ranks []uint32
 	many  *many // the ranks before
 	parts []node
@@ -253,27 +299,21 @@ func (u *union) addToken(token string) {
 }
 
 func (u *union) addPrefix(prefix string) {
-	for c := u.in.tokensFrom(prefix); c.next() && !u.in.stopped(); {
-		switch beginning := c.token[:min(len(c.token), len(prefix))]; {
-		case string(beginning) == prefix:
-			u.addList(c.kind, c.value)
-		case string(beginning) > prefix:
-			return
-		}
+	for c := range u.in.beginningWith(prefix) {
+		u.addList(c.kind, c.value)
 	}
 }
 
-// maxRanks is how many ranks a union collects before it makes them bits.
-const maxRanks = 4096
+const (
+	// maxRanks is how many ranks a union collects before it makes them bits.
+	maxRanks = 4096
+	// maxLists is how many long lists a union reads as it goes. It makes the documents of the others bits.
+	maxLists = 1024
+)
 
 func (u *union) addList(kind byte, value []byte) {
-	if u.word != nil {
-		u.word.add(kind, value)
-	}
-	if kind != listShort && kind != listShortPlaced {
-		if l := u.in.list(kind, value); l != nil {
-			u.parts = append(u.parts, &long{u.in, l})
-		}
+	if isLong(kind) {
+		u.addLong(u.in.list(kind, value))
 		return
 	}
 	from := len(u.ranks)
@@ -292,15 +332,32 @@ func (u *union) addList(kind byte, value []byte) {
 	}
 }
 
+// addLong adds a list that is not read yet. It is nil after an error.
+func (u *union) addLong(l *listReader) {
+	switch {
+	case l == nil:
+	case len(u.parts) < maxLists:
+		u.parts = append(u.parts, &long{u.in, l})
+	default:
+		u.bits().addAll(u.in, &long{u.in, l})
+	}
+}
+
+// bits returns the node of ranks that were made bits.
+func (u *union) bits() *many {
+	if u.many == nil {
+		u.many = manyOf(u.in)
+	}
+	return u.many
+}
+
 // pour makes the ranks bits.
 func (u *union) pour() {
-	if u.many == nil {
-		u.many = &many{windows: make([]window, u.in.docs/windowRanks+1)}
-	}
+	m := u.bits()
 	for _, rank := range u.ranks {
-		u.many.windows[rank/windowRanks].set(rank)
+		m.windows[rank/windowRanks].set(rank)
 	}
-	u.many.n += uint32(len(u.ranks))
+	m.n += uint32(len(u.ranks))
 	u.ranks = u.ranks[:0]
 }
 

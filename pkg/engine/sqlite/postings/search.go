@@ -122,8 +122,7 @@ func (i *Info) begin(falling bool) uint64 {
 // cursor reads the documents of a segment that match. nil has none.
 type cursor struct {
 	view
-	found   node
-	removed []uint64
+	found node
 
 	at     uint32 // the next rank to look at
 	begin  uint32
@@ -144,7 +143,7 @@ func (r *reader) search(in Segment, e Expr, first, last int64, falling bool) *cu
 	if from >= end || r.err != nil {
 		return nil
 	}
-	c := &cursor{view: view{segment: s, falling: falling, first: from, last: end - 1}, removed: in.Removed, word: len(window{})}
+	c := &cursor{view: view{segment: s, falling: falling, first: from, last: end - 1, removed: in.Removed}, word: len(window{})}
 	if falling {
 		c.first, c.last = c.rank(end-1), c.rank(from)
 	}
@@ -215,9 +214,7 @@ func (c *cursor) count() (n int64) {
 		return int64(all.docs)
 	}
 	for c.nextWindow() {
-		for _, word := range c.window {
-			n += int64(bits.OnesCount64(word))
-		}
+		n += int64(c.window.count())
 	}
 	return n
 }

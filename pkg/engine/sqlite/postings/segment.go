@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"math"
 	"sort"
 )
@@ -418,6 +419,19 @@ func (s *segment) tokensFrom(token string) *tokenCursor {
 		c.seek(c.page, token)
 	}
 	return c
+}
+
+// beginningWith yields a cursor at each token that begins so. No other token may be looked for before its
+// end.
+func (s *segment) beginningWith(prefix string) iter.Seq[*tokenCursor] {
+	return func(yield func(*tokenCursor) bool) {
+		for c := s.tokensFrom(prefix); c.next() && !s.stopped(); {
+			start := c.token[:min(len(c.token), len(prefix))]
+			if string(start) > prefix || string(start) == prefix && !yield(c) {
+				return
+			}
+		}
+	}
 }
 
 // skipPage makes the next page the current one, without reading it.
