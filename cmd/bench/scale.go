@@ -208,6 +208,15 @@ func (m *scaleModel) writeFunctions(b *strings.Builder) {
 | function | sent as | entries/s | invocations/s | entries, messages, tenants of a batch | ms | at once | maximum |
 |---|---|---|---|---|---|---|---|
 `)
+	function := func(s *cost.Step, sent string, perSecond float64) {
+		batch, most := "", "the account's"
+		if s.MaxConcurrency > 0 {
+			batch = fmt.Sprintf("%s, %s, %s", rate(s.Batch.Entries), rate(s.Batch.Messages), rate(s.Batch.Tenants))
+			most = fmt.Sprint(s.MaxConcurrency)
+		}
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %d | %.1f | %s |\n",
+			s.Function, sent, thousands(int(perSecond)), rate(s.Invocations), batch, s.Duration.Milliseconds(), s.Concurrency, most)
+	}
 	for _, sent := range []struct {
 		name string
 		w    *cost.Workload
@@ -215,16 +224,15 @@ func (m *scaleModel) writeFunctions(b *strings.Builder) {
 		for _, perSecond := range []float64{scaleAverage, scalePeak} {
 			traffic := cost.TrafficOf(sent.w, perSecond)
 			for _, s := range []cost.Step{traffic.Authorize, traffic.Accept, traffic.Persist, traffic.Index, traffic.Order} {
-				batch, most := "", "the account's"
-				if s.MaxConcurrency > 0 {
-					batch = fmt.Sprintf("%s, %s, %s", rate(s.Batch.Entries), rate(s.Batch.Messages), rate(s.Batch.Tenants))
-					most = fmt.Sprint(s.MaxConcurrency)
-				}
-				fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %d | %.1f | %s |\n",
-					s.Function, sent.name, thousands(int(perSecond)), rate(s.Invocations), batch, s.Duration.Milliseconds(), s.Concurrency, most)
+				function(&s, sent.name, perSecond)
 			}
 		}
 	}
+	for _, s := range []cost.Step{m.archived.Archive, m.archived.Retain} {
+		function(&s, "archived", scaleAverage)
+	}
+	b.WriteString("\n")
+	b.WriteString(paragraph("The last two rows are what is done when entries leave the stores, if all tenants archive. An invocation of run-archives writes a part of the archive, and one of run-jobs looks at a day of a tenant."))
 }
 
 // writeStreams says what happens if more streams have work than are served at once.
@@ -288,9 +296,9 @@ const costVariants = `
 - **archived** is a tenant with ` + "`archive` and `searchable_days`" + `: entries leave both stores after the
   searchable time and stay in S3. See [archive](archive.md).
 
-The parts have the space that entries take, and the work of accepting, storing and indexing them.
-They lack the work when entries leave: run-archives reads each once and writes it to a file,
-retention marks and deletes it in MongoDB, and OpenSearch deletes it.
+The parts have the space that entries take, the work of accepting, storing and indexing them, and
+the work when they leave: run-archives reads each and writes it to a file, run-jobs marks it, and
+MongoDB and OpenSearch remove it.
 `
 
 func withoutStores(e *cost.Estimate) (usd float64) {

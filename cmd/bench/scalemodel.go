@@ -15,6 +15,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/engine/opensearchindex"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/retention"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
@@ -48,14 +49,16 @@ func scaleWorkload(perSecond float64, perRequest int) cost.Workload {
 
 // scaleModel is everything that the page says.
 type scaleModel struct {
-	shares  []float64
-	plan    shardPlan
-	lean    float64 // bytes of the indexes of an entry
-	full    float64
-	bulk    cost.Workload
-	single  cost.Workload
-	variant []costVariant
-	volumes []volume
+	shares []float64
+	plan   shardPlan
+	lean   float64 // bytes of the indexes of an entry
+	full   float64
+	bulk   cost.Workload
+	single cost.Workload
+	// archived is what is done if all tenants archive.
+	archived cost.Traffic
+	variant  []costVariant
+	volumes  []volume
 }
 
 // volume is what a rate of entries needs.
@@ -86,6 +89,9 @@ type costVariant struct {
 func newScaleModel(ctx context.Context) (*scaleModel, error) {
 	m := &scaleModel{shares: scaleShares(), bulk: scaleWorkload(scaleAverage, bulkSize), single: scaleWorkload(scaleAverage, 1)}
 	m.bulk.PeakPerSecond, m.single.PeakPerSecond = scalePeak, scalePeak
+	archived := m.bulk
+	archived.Archived = true
+	m.archived = cost.TrafficOf(&archived, scaleAverage)
 	var err error
 	if m.plan, err = placeTenants(ctx, m.shares, m.bulk.EntriesPerMonth); err != nil {
 		return nil, err
@@ -214,6 +220,7 @@ func (m *scaleModel) mongoCommands() []command {
 	days, _ := comparisons(&m.bulk)
 	receipts, pruned := placesCompared(&m.bulk), float64(len(m.bulk.Shares))/arrival.MaxPruneInterval.Seconds()
 	planned := 1 / every("plan-jobs").Seconds()
+	archived, retained := m.archived.LeavingCommands()
 	return []command{
 		{"insert entries", a.inserts, p.inserts, "one for each tenant of a batch of persist-logs, if all entries are new and of one month"},
 		{"look for subscribers", a.subscribers, p.subscribers, "one for each batch of order-logs"},
@@ -224,6 +231,8 @@ func (m *scaleModel) mongoCommands() []command {
 		{"reconciler: count a day, claim and note it", 4 * days, 4 * days, "a count, two notes and the tenant's record for each comparison; run-jobs makes them"},
 		{"reconciler: count a day's places, claim and note it", 5 * receipts, 5 * receipts, "two counts, two notes and the tenant's record for each comparison; run-jobs makes them"},
 		{"arrival log: prune", 6 * pruned, 6 * pruned, fmt.Sprintf("each log at least every %s: the tenant's record, its legal holds, the oldest segments, two notes", short(arrival.MaxPruneInterval))},
+		{"run-archives: read entries", archived, archived, "each entry twice, to write it and to compare it, if all tenants archive; the records of its jobs"},
+		{"run-jobs: look at entries that leave", retained, retained, fmt.Sprintf("pages of %s, read three times, marked and removed", thousands(retention.MaxEntries))},
 		{"plan-jobs: list what stands still", planned, planned, fmt.Sprintf("every %s; more if there are jobs", short(every("plan-jobs")))},
 	}
 }

@@ -22,6 +22,7 @@ type costCmd struct {
 	Tenants    int       `default:"10" help:"Number of tenants. Of more than 20, the ten largest send half of the entries."`
 	Retention  daysFlag  `default:"400d" placeholder:"DURATION" help:"How long an entry is kept, such as 90d or 7y; by default 400d."`
 	Searchable *daysFlag `placeholder:"DURATION" help:"How long lists and searches have an entry; by default as long as it is kept."`
+	Archive    bool      `help:"Entries leave the stores for the archive when they are not searchable any more."`
 	Searches   rateFlag  `default:"0/day" placeholder:"RATE" help:"How many lists and counts are requested."`
 	Peak       *rateFlag `placeholder:"RATE" help:"The rate that the stores must bear for an hour; by default the average."`
 	Engine     string    `enum:"documentdb,atlas" default:"documentdb" help:"What runs the system of record: documentdb (Amazon DocumentDB) or atlas (MongoDB Atlas)."`
@@ -76,7 +77,7 @@ func (c *costCmd) workload() cost.Workload {
 		EntriesPerMonth: float64(c.Entries), EntryBytes: c.Bytes, EntriesPerRequest: c.Batch,
 		Shares:        cost.PowerLaw(c.Tenants, largestTenants, 0.5),
 		RetentionDays: int(c.Retention), SearchableDays: int(c.Retention),
-		SearchesPerMonth: float64(c.Searches), Database: cost.Database(c.Engine),
+		Archived: c.Archive, SearchesPerMonth: float64(c.Searches), Database: cost.Database(c.Engine),
 	}
 	if c.Searchable != nil {
 		w.SearchableDays = int(*c.Searchable)

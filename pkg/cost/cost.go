@@ -17,7 +17,7 @@ import (
 )
 
 // NotIncluded is what no estimate has.
-const NotIncluded = "the work of archiving and removing entries, backups, data transfer, alarms, traces, firewall, support, discounts"
+const NotIncluded = "backups, data transfer, alarms, traces, firewall, support, discounts"
 
 // Workload is what a deployment has to do.
 type Workload struct {
@@ -57,7 +57,8 @@ const (
 const (
 	DaysPerMonth    = 365.25 / 12
 	HoursPerMonth   = DaysPerMonth * 24
-	secondsPerMonth = HoursPerMonth * 3600
+	secondsPerDay   = 24 * 3600
+	secondsPerMonth = DaysPerMonth * secondsPerDay
 )
 
 // Validate returns the first fault.
@@ -225,7 +226,7 @@ func databaseParts(w *Workload, p *Prices, sizes *Sizes) []Part {
 	return []Part{
 		{Name: "MongoDB nodes", USD: float64(d.Shards*nodesPerShard) * d.NodeScale * HoursPerMonth * p.DocumentNodeHour},
 		{Name: "MongoDB disks", USD: d.DataGB * p.DocumentDiskGB},
-		{Name: "MongoDB writes", USD: w.EntriesPerMonth * documentWrites(w) * p.DocumentIO},
+		{Name: "MongoDB writes", USD: w.EntriesPerMonth * (documentWrites(w) + leavingIO(w)) * p.DocumentIO},
 	}
 }
 
@@ -236,8 +237,7 @@ func archivePart(w *Workload, p *Prices) Part {
 		return Part{Name: "S3 archive"}
 	}
 	bytes := w.entriesOf(w.RetentionDays) * w.scaled(ArchivedBytes)
-	files := math.Ceil(w.EntriesPerMonth/EntriesPerFile) + float64(len(w.Shares))*min(1, w.EntriesPerMonth)
-	return Part{Name: "S3 archive", USD: tiered(bytes/1e9, p.S3GB) + files*(p.S3Put*putsPerFile+p.S3Get*getsPerFile)}
+	return Part{Name: "S3 archive", USD: tiered(bytes/1e9, p.S3GB) + filesOf(w)*(p.S3Put*putsPerFile+p.S3Get*getsPerFile)}
 }
 
 // searchDuration is how long list-logs works for a page, mostly waiting for OpenSearch.
@@ -249,7 +249,8 @@ func Assumptions() []string {
 	return []string{
 		fmt.Sprintf("Processor time: %s to accept an entry, %s to persist and %s to index it, %s for an invocation. A function with %d MB has one processor.",
 			acceptCPU, persistCPU, indexCPU, requestCPU, vCPUMemoryMB),
-		fmt.Sprintf("Waiting: %s for SQS, %s for MongoDB's majority, %s for a bulk request of OpenSearch.", queueWait, databaseWait, searchWait),
+		fmt.Sprintf("When an entry leaves: %s to archive it, and %s to look at it until it leaves, mark it and remove it. Each entry is marked and removed once in MongoDB and removed once in OpenSearch, at the average rate, also at peak.", archiveCPU, retainCPU),
+		fmt.Sprintf("Waiting: %s for SQS, %s for MongoDB's majority, %s for a bulk request of OpenSearch, %s for a file of S3.", queueWait, databaseWait, searchWait, fileWait),
 		fmt.Sprintf("A one-KB entry takes %d bytes in MongoDB (snappy), %d in DocumentDB and %d in its indexes, %d in a primary shard, and %d in the archive.",
 			DatabaseBytes, DocumentBytes, DocumentIndexBytes, SearchBytes, ArchivedBytes),
 		fmt.Sprintf("MongoDB's memory holds the index pages of %d KB that an hour's entries use. One of two entries is about another resource, and one of a hundred is of another user. Half of the memory holds pages.",

@@ -69,8 +69,9 @@ func TestPartsOfABill(t *testing.T) {
 		{"three small nodes of DocumentDB", documents, only(func(p *cost.Prices) { p.DocumentNodeHour = 4 }), 3 * 0.25 * 4 * days * 24},
 		// 100 days of a million entries with 1,250 bytes and 320 of indexes.
 		{"the disk of DocumentDB", documents, only(func(p *cost.Prices) { p.DocumentDiskGB = 5 }), 5 * 157},
-		// 1,570 bytes of 4,096, and 0.51 reads.
-		{"the writes of DocumentDB", documents, only(func(p *cost.Prices) { p.DocumentIO = 1e-6 }), days * (1570./4096 + 0.51)},
+		// 1,570 bytes of 4,096, and 0.51 reads. When the entry leaves, the same again for its mark and its removal,
+		// 320 bytes of keys, and three reads of 1,250 bytes of 8,192.
+		{"the writes of DocumentDB", documents, only(func(p *cost.Prices) { p.DocumentIO = 1e-6 }), days * (2*(1570./4096+0.51) + 320./4096 + 3*1250./8192)},
 		// Ten days of a million entries with the bytes of a shard, twice, and a quarter more.
 		{"the disks of OpenSearch", aDay(), only(func(p *cost.Prices) { p.SearchDiskGB = 5 }), 5 * 10e6 * cost.SearchBytes * 2 * 1.25 / 1e9},
 		{"three small nodes and three masters of OpenSearch", aDay(),
@@ -179,6 +180,25 @@ func TestTrafficOfSingleEntries(t *testing.T) {
 	near(t, "invocations of persist-logs", traffic.Persist.Invocations, 100)
 }
 
+// A million entries of a tenant leave in a day. Three parts hold them, but for a month's last one, and run-jobs looks
+// at the day three times.
+func TestTrafficOfEntriesThatLeave(t *testing.T) {
+	const days = cost.DaysPerMonth
+	w := aDay()
+	traffic := cost.TrafficOf(&w, 1000)
+	near(t, "invocations of run-archives without an archive", traffic.Archive.Invocations, 0)
+	near(t, "invocations of run-jobs", traffic.Retain.Invocations*24*3600, 3)
+	// Each page of 2,000 is read three times, marked and removed. A look reads and writes four records of its day.
+	_, retain := traffic.LeavingCommands()
+	near(t, "commands of run-jobs", retain*24*3600, 5*500+3*4)
+	w.Archived = true
+	traffic = cost.TrafficOf(&w, 1000)
+	near(t, "invocations of run-archives", traffic.Archive.Invocations*days*24*3600, 79+1)
+	archive, _ := traffic.LeavingCommands()
+	each := 2 * math.Ceil(1e6*days/80/250) // of a part, which has pages of 250, read twice
+	near(t, "commands of run-archives", archive*days*24*3600, 80*(each+20))
+}
+
 // The manifest decides how many run at once.
 func TestTrafficReadsTheManifest(t *testing.T) {
 	w := aDay()
@@ -252,10 +272,10 @@ func TestSizesGrow(t *testing.T) {
 	}
 	near(t, "the size of its nodes", sizes.Database.NodeScale, 1)
 	w.PeakPerSecond = 100_000
-	if got, want := cost.SizesOf(&w).Database.Shards, 10; got != want { // at most 10,000 inserts each
+	if got, want := cost.SizesOf(&w).Database.Shards, 11; got != want { // at most 10,000 inserts, marks and removals each
 		t.Errorf("MongoDB has %d shards at peak, want %d", got, want)
 	}
-	if got, want := cost.SizesOf(&w).Search.Nodes, 25; got != want { // 100,000 documents twice, 8,000 each
+	if got, want := cost.SizesOf(&w).Search.Nodes, 26; got != want { // 102,002 documents twice, 8,000 each
 		t.Errorf("OpenSearch has %d nodes at peak, want %d", got, want)
 	}
 	// 13 months of 100 shards and their replicas need 3.25 nodes with a heap of 32 GB.

@@ -44,7 +44,7 @@ const (
 	atlasIncludedGB = 320
 	// documentDiskGB is the largest volume of a DocumentDB cluster.
 	documentDiskGB = 128_000
-	// insertsPerShard is what a node of this size inserts in a second.
+	// insertsPerShard is how many entries a node of this size inserts, marks or removes in a second.
 	insertsPerShard = 10_000
 	// iopsPerShard is what a shard's disks do: gp3's base, and as much again.
 	iopsPerShard = 6000
@@ -60,7 +60,7 @@ const (
 	// diskReserve is what a disk needs beside the shards: 20 % of OpenSearch Service, and 5 % of
 	// the system. https://docs.aws.amazon.com/opensearch-service/latest/developerguide/bp-storage.html
 	diskReservePercent = 25
-	// indexedPerNode is what a data node indexes in a second, replicas included.
+	// indexedPerNode is what a data node indexes and removes in a second, replicas included.
 	indexedPerNode = 8000
 	replicas       = 1 // OPENSEARCH_REPLICAS
 )
@@ -126,10 +126,10 @@ func bytesInDatabase(w *Workload) float64 {
 
 // documentWrites are the I/O requests that an entry costs in DocumentDB: its share of the log, in
 // units of 4 KB, and a read of each leaf of an index that was not in use.
-func documentWrites(w *Workload) float64 {
-	const logUnit = 4096
-	return bytesInDatabase(w)/logUnit + keysPerEntry
-}
+func documentWrites(w *Workload) float64 { return bytesInDatabase(w)/documentLogUnit + keysPerEntry }
+
+// documentLogUnit is what one write of DocumentDB's log has at most, in bytes.
+const documentLogUnit = 4096
 
 func databaseSize(w *Workload) DatabaseSize {
 	d := DatabaseSize{DataGB: w.entriesOf(w.storedDays()) * bytesInDatabase(w) / 1e9}
@@ -140,12 +140,14 @@ func databaseSize(w *Workload) DatabaseSize {
 		used = leaves * -math.Expm1(-rate*3600*keysPerEntry/leaves)
 	}
 	d.HotGB = used * leafBytes / 1e9
-	d.IOPS = rate*writesPerEntry + used/3600 // each hour a used leaf is read once
+	// Each hour a used leaf is read once. An entry that leaves changes as many leaves as one that arrives, and
+	// its mark one more in the order of time.
+	d.IOPS = 2 * (rate*writesPerEntry + used/3600)
 	disk := float64(databaseDiskGB)
 	if w.Database == DocumentDB {
 		disk = documentDiskGB
 	}
-	d.Shards, d.NodeScale = nodes(1, d.HotGB/(databaseRAMGB*databaseCache), d.DataGB/disk, w.peak()/insertsPerShard, d.IOPS/iopsPerShard)
+	d.Shards, d.NodeScale = nodes(1, d.HotGB/(databaseRAMGB*databaseCache), d.DataGB/disk, (w.peak()+rate*leavingWrites)/insertsPerShard, d.IOPS/iopsPerShard)
 	d.RAMGB = float64(d.Shards) * d.NodeScale * databaseRAMGB
 	return d
 }
@@ -184,7 +186,7 @@ func searchSize(w *Workload, primariesPerMonth int) SearchSize {
 		Shards:            int(math.Ceil(float64(primariesPerMonth)*months)) * (1 + replicas),
 		DiskGB:            w.entriesOf(w.SearchableDays) * w.scaled(SearchBytes) * (1 + replicas) * (100 + diskReservePercent) / 100 / 1e9,
 	}
-	s.Nodes, s.NodeScale = nodes(minSearch, s.DiskGB/searchDiskGB, float64(s.Shards)/(ShardsPerHeapGB*searchHeapGB), w.peak()*(1+replicas)/indexedPerNode)
+	s.Nodes, s.NodeScale = nodes(minSearch, s.DiskGB/searchDiskGB, float64(s.Shards)/(ShardsPerHeapGB*searchHeapGB), (w.peak()+w.perSecond())*(1+replicas)/indexedPerNode)
 	s.HeapGB = s.NodeScale * searchHeapGB
 	s.ShardsPerNode = float64(s.Shards) / float64(s.Nodes)
 	return s

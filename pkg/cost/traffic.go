@@ -107,12 +107,14 @@ type Traffic struct {
 	Requests                          float64 // to the API, a second
 	Authorize, Accept, Persist, Index Step
 	Order                             Step
-	Scheduled                         []Step
+	// Archive and Retain are what is done when entries leave the stores, as many as arrive on average.
+	Archive, Retain Step
+	Scheduled       []Step
 }
 
 // Steps returns the steps in the order of an entry's way, then the schedules.
 func (t *Traffic) Steps() []Step {
-	return append([]Step{t.Authorize, t.Accept, t.Persist, t.Index, t.Order}, t.Scheduled...)
+	return append([]Step{t.Authorize, t.Accept, t.Persist, t.Index, t.Order, t.Archive, t.Retain}, t.Scheduled...)
 }
 
 // TrafficOf returns what a rate of entries makes the functions do. It assumes that the tenants'
@@ -124,7 +126,8 @@ func TrafficOf(w *Workload, entriesPerSecond float64) Traffic {
 	persisting := persist(w, requests*sent, float64(w.EntriesPerRequest)/sent)
 	return Traffic{
 		Requests: requests, Authorize: authorize(w, requests), Accept: accept(w, requests),
-		Persist: persisting, Index: index(w, &persisting), Order: order(w, &persisting), Scheduled: schedules(),
+		Persist: persisting, Index: index(w, &persisting), Order: order(w, &persisting),
+		Archive: archiving(w), Retain: retaining(w), Scheduled: schedules(),
 	}
 }
 
@@ -251,17 +254,25 @@ func repacked(w *Workload, b *Batch) (messages float64) {
 	return messages
 }
 
-// consume returns the invocations of a queue's consumer and what SQS bills, without how long it
-// works. bytes is the size of a message.
-func consume(w *Workload, name string, queue manifest.QueueName, messagesPerSecond, entriesPerMessage, bytes float64) Step {
-	f := manifest.FunctionOf(name)
-	s := Step{Function: name, MemoryMB: f.MemoryMB}
-	i := slices.IndexFunc(f.Trigger.Queues, func(t manifest.QueueTrigger) bool { return t.Queue == queue })
+// triggerOf returns the trigger of a function by a queue.
+func triggerOf(name string, queue manifest.QueueName) manifest.QueueTrigger {
+	all := manifest.FunctionOf(name).Trigger.Queues
+	i := slices.IndexFunc(all, func(t manifest.QueueTrigger) bool { return t.Queue == queue })
 	if i < 0 {
 		panic("cost: " + name + " does not serve the queue " + string(queue))
 	}
-	trigger := f.Trigger.Queues[i]
-	s.MaxConcurrency = trigger.MaxConcurrency
+	return all[i]
+}
+
+// ofQueue returns the step of a queue's consumer that has nothing to do.
+func ofQueue(name string, queue manifest.QueueName) Step {
+	return Step{Function: name, MemoryMB: memoryOf(name), MaxConcurrency: triggerOf(name, queue).MaxConcurrency}
+}
+
+// consume returns the invocations of a queue's consumer and what SQS bills, without how long it
+// works. bytes is the size of a message.
+func consume(w *Workload, name string, queue manifest.QueueName, messagesPerSecond, entriesPerMessage, bytes float64) Step {
+	s, trigger := ofQueue(name, queue), triggerOf(name, queue)
 	idle := pollers / emptyReceive.Seconds()
 	if messagesPerSecond == 0 {
 		s.SQSRequests = idle

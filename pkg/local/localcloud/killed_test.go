@@ -56,7 +56,7 @@ func overdueInFile(t *testing.T, path string) {
 // are taken over while their worker still works.
 func (r *retained) workKilled(f faults) {
 	r.t.Helper()
-	state := &fate{faults: f, kills: f.kills, writes: map[string]int{}}
+	state := &fate{faults: f, kills: f.kills, silent: f.kills, writes: map[string]int{}}
 	workers := []*mortal{r.newMortal(state, f.skew), r.newMortal(state, -f.skew)}
 	ctx, stop := context.WithCancel(r.t.Context())
 	var group sync.WaitGroup

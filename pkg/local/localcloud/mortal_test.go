@@ -1,7 +1,9 @@
 package localcloud_test
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"math/rand/v2"
 	"sync"
@@ -22,9 +24,14 @@ import (
 // errKilled is the error of what a killed worker tries to write.
 var errKilled = errors.New("the worker was killed")
 
+// errNoAnswer is the error of a write about which a store or a queue gives no answer. The write can have been made.
+var errNoAnswer error = &audit.UnavailableError{Err: errors.New("no answer")}
+
 // faults are what befalls two workers.
 type faults struct {
-	kills, apart int // how often they are killed, and the most writes of a worker between two kills
+	// kills is how often they are killed, and apart the most writes of a worker between two faults. As often, at most, a
+	// write of theirs gets no answer.
+	kills, apart int
 	// skew is how far the clock of one worker is ahead, and that of the other one behind.
 	skew time.Duration
 	// each is called now and then while they work.
@@ -44,26 +51,31 @@ type fate struct {
 	faults
 	mu     sync.Mutex
 	kills  int            // left
+	silent int            // writes without an answer, left
 	writes map[string]int // that were begun, by their names
 }
 
-// begin begins a write. It reports whether the worker, which has so many writes left, is killed at it.
-func (f *fate) begin(name string, left int) (dies bool) {
+// begin begins a write of a worker that has so many writes left until a fault. It returns the error of the write.
+func (f *fate) begin(name string, left int) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.writes[name]++
 	if do := f.before[nth{name, f.writes[name]}]; do != nil {
 		do()
 	}
-	if left > 0 || f.kills == 0 {
-		return false
+	switch {
+	case left > 0 || f.kills == 0:
+		return nil
+	case f.silent > 0 && rand.IntN(2) == 0:
+		f.silent--
+		return errNoAnswer
 	}
 	f.kills--
-	return true
+	return errKilled
 }
 
-// mortal is a worker of jobs, which is killed at some of its writes. From then on it writes nothing, until its
-// function has returned: then another process has taken its place.
+// mortal is a worker of jobs, which is killed at some of its writes, and gets no answer about others. Once it is killed it
+// writes nothing, until its function has returned: then another process has taken its place.
 type mortal struct {
 	services *wiring.Services
 	working  atomic.Bool
@@ -71,7 +83,7 @@ type mortal struct {
 
 	mu   sync.Mutex
 	dead bool
-	left int // writes until it is killed
+	left int // writes until a fault
 }
 
 // newMortal returns a worker beside the service, whose clock is ahead.
@@ -80,6 +92,7 @@ func (r *retained) newMortal(f *fate, ahead time.Duration) *mortal {
 	stores, queue := r.stores, r.stores.Queue
 	stores.Jobs, stores.Tenants, stores.Holds = mortalJobs{stores.Jobs, m}, mortalTenants{stores.Tenants, m}, mortalHolds{stores.Holds, m}
 	stores.Archive, stores.Activity = mortalArchive{stores.Archive, m}, mortalActivity{stores.Activity, m}
+	stores.Exports = mortalExports{stores.Exports, m}
 	stores.Queue = func(name manifest.QueueName) wiring.Queue { return mortalQueue{queue(name), m} }
 	m.services = wiring.New(stores, wiring.Security{}, discard())
 	m.services.Now = func() time.Time { return time.Now().Add(ahead) }
@@ -94,12 +107,15 @@ func (m *mortal) revive() (killed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if killed, m.dead = m.dead, false; killed || m.left == 0 {
-		m.left = 1 + rand.IntN(m.fate.apart)
+		m.left = m.fate.next()
 	}
 	return killed
 }
 
-// write makes a write of the worker. It is killed before the write or after it.
+// next returns how many writes a worker makes until its next fault.
+func (f *faults) next() int { return 1 + rand.IntN(f.apart) }
+
+// write makes a write of the worker. A fault comes before the write or after it.
 func (m *mortal) write(name string, do func() error) error {
 	m.mu.Lock()
 	if m.dead {
@@ -107,16 +123,15 @@ func (m *mortal) write(name string, do func() error) error {
 		return errKilled
 	}
 	m.left--
-	m.dead = m.fate.begin(name, m.left)
-	dies := m.dead
+	fault := m.fate.begin(name, m.left)
+	if m.dead = errors.Is(fault, errKilled); audit.IsUnavailable(fault) {
+		m.left = m.fate.next()
+	}
 	m.mu.Unlock()
-	if dies && rand.IntN(2) == 0 {
-		return errKilled
+	if fault != nil && rand.IntN(2) == 0 {
+		return fault
 	}
-	if err := do(); err != nil || !dies {
-		return err
-	}
-	return errKilled
+	return cmp.Or(do(), fault)
 }
 
 // result is write for what returns a value.
@@ -184,6 +199,23 @@ func (s mortalArchive) Delete(ctx context.Context, tenant audit.TenantID, key st
 
 func (s mortalArchive) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	return result(s.m, "Purge", func() (int, error) { return s.ArchiveFiles.Purge(ctx, tenant, limit) })
+}
+
+type mortalExports struct {
+	wiring.ExportFiles
+	m *mortal
+}
+
+func (s mortalExports) BeginUpload(ctx context.Context, tenant audit.TenantID, key, mediaType string) (export.Upload, error) {
+	return result(s.m, "BeginUpload", func() (export.Upload, error) { return s.ExportFiles.BeginUpload(ctx, tenant, key, mediaType) })
+}
+
+func (s mortalExports) PutPart(ctx context.Context, tenant audit.TenantID, u export.Upload, number int, content []byte) (export.Part, error) {
+	return result(s.m, "PutPart", func() (export.Part, error) { return s.ExportFiles.PutPart(ctx, tenant, u, number, content) })
+}
+
+func (s mortalExports) CompleteUpload(ctx context.Context, tenant audit.TenantID, u export.Upload, parts []export.Part, size int64, sum [sha256.Size]byte) error {
+	return s.m.write("CompleteUpload", func() error { return s.ExportFiles.CompleteUpload(ctx, tenant, u, parts, size, sum) })
 }
 
 type mortalEntries struct {
