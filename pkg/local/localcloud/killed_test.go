@@ -19,7 +19,7 @@ import (
 )
 
 // work handles one message of each queue of jobs. It reports whether there was one. A message is handled again later if
-// the worker was killed.
+// the worker was killed or got no answer.
 func (m *mortal) work(t *testing.T, r *retained) (worked bool) {
 	handlers := localcloud.QueueFunctions(m.services)
 	for _, name := range []manifest.QueueName{manifest.QueueJobs, manifest.QueueArchive} {
@@ -32,12 +32,13 @@ func (m *mortal) work(t *testing.T, r *retained) (worked bool) {
 			worked = true
 			m.working.Store(true)
 			err := handlers[consumerOf[name]](t.Context(), []string{message.Body})[0]
-			killed := m.revive() || audit.IsUnavailable(err) // an engine that is slow now: the message comes again
-			if !killed && err == nil {
+			killed, unanswered := m.revive()
+			again := killed || err != nil && unanswered || audit.IsUnavailable(err) // an engine that is slow now
+			if !again && err == nil {
 				err = queue.Delete(t.Context(), []string{message.Receipt})
 			}
 			m.working.Store(false)
-			if !killed && err != nil {
+			if !again && err != nil {
 				t.Errorf("%s: %v", consumerOf[name], err)
 			}
 		}

@@ -81,9 +81,10 @@ type mortal struct {
 	working  atomic.Bool
 	fate     *fate
 
-	mu   sync.Mutex
-	dead bool
-	left int // writes until a fault
+	mu         sync.Mutex
+	dead       bool
+	unanswered bool // a write since it took its place
+	left       int  // writes until a fault
 }
 
 // newMortal returns a worker beside the service, whose clock is ahead.
@@ -102,14 +103,16 @@ func (r *retained) newMortal(f *fate, ahead time.Duration) *mortal {
 	return m
 }
 
-// revive puts another process in the place of the worker. It reports whether it was killed.
-func (m *mortal) revive() (killed bool) {
+// revive puts another process in the place of the worker if it was killed. It reports that, and whether a write of it
+// got no answer.
+func (m *mortal) revive() (killed, unanswered bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if killed, m.dead = m.dead, false; killed || m.left == 0 {
+	killed, unanswered = m.dead, m.unanswered
+	if m.dead, m.unanswered = false, false; killed || m.left == 0 {
 		m.left = m.fate.next()
 	}
-	return killed
+	return killed, unanswered
 }
 
 // next returns how many writes a worker makes until its next fault.
@@ -125,7 +128,7 @@ func (m *mortal) write(name string, do func() error) error {
 	m.left--
 	fault := m.fate.begin(name, m.left)
 	if m.dead = errors.Is(fault, errKilled); audit.IsUnavailable(fault) {
-		m.left = m.fate.next()
+		m.unanswered, m.left = true, m.fate.next()
 	}
 	m.mu.Unlock()
 	if fault != nil && rand.IntN(2) == 0 {
