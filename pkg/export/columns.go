@@ -100,7 +100,7 @@ func lookup(members []cell, path string) (jsontext.Value, error) {
 		if m.name == path {
 			return m.value, nil
 		}
-		rest, below := strings.CutPrefix(path, m.name+".")
+		rest, below := cutName(path, m.name)
 		if !below || m.value.Kind() != jsontext.KindBeginObject {
 			continue
 		}
@@ -113,6 +113,15 @@ func lookup(members []cell, path string) (jsontext.Value, error) {
 		}
 	}
 	return nil, nil
+}
+
+// cutName returns what a path has below a member. It is called for each column and member of an entry, and allocates
+// nothing.
+func cutName(path, name string) (rest string, below bool) {
+	if len(path) <= len(name) || path[len(name)] != '.' || path[:len(name)] != name {
+		return "", false
+	}
+	return path[len(name)+1:], true
 }
 
 // membersOf returns the members of an object.

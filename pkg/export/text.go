@@ -18,6 +18,7 @@ type textForm struct {
 	options Options
 	frames  *frames
 	text    []byte // not in a frame yet
+	cell    []byte // of a CSV file, without quotes
 	rows    int64
 	begun   bool // the file has a frame
 }
@@ -74,7 +75,7 @@ func (f *textForm) begin() {
 			if i > 0 {
 				f.text = append(f.text, ',')
 			}
-			f.text = appendCSV(f.text, name)
+			f.text = appendCSV(f.text, []byte(name))
 		}
 		f.text = append(f.text, '\r', '\n')
 	}
@@ -83,7 +84,7 @@ func (f *textForm) begin() {
 func (f *textForm) add(row []cell) (err error) {
 	switch f.options.Format {
 	case CSV:
-		f.text, err = appendLine(f.text, row)
+		err = f.addLine(row)
 	case JSON:
 		if f.rows > 0 {
 			f.text = append(f.text, ',')
@@ -117,26 +118,26 @@ func appendObject(dst []byte, row []cell) (_ []byte, err error) {
 	return append(dst, '}'), nil
 }
 
-// appendLine appends a line of RFC 4180. An absent value is an empty cell, and an empty text is
-// two quotes.
-func appendLine(dst []byte, row []cell) ([]byte, error) {
+// addLine appends a line of RFC 4180. An absent value is an empty cell, and an empty text is two
+// quotes.
+func (f *textForm) addLine(row []cell) (err error) {
 	for i, c := range row {
 		if i > 0 {
-			dst = append(dst, ',')
+			f.text = append(f.text, ',')
 		}
 		switch c.value.Kind() {
 		case jsontext.KindInvalid: // absent
 		case jsontext.KindString:
-			text, err := jsontext.AppendUnquote(nil, c.value)
-			if err != nil {
-				return dst, err
+			if f.cell, err = jsontext.AppendUnquote(f.cell[:0], c.value); err != nil {
+				return err
 			}
-			dst = appendCSV(dst, string(text))
+			f.text = appendCSV(f.text, f.cell)
 		default:
-			dst = appendCSV(dst, string(c.value))
+			f.text = appendCSV(f.text, c.value)
 		}
 	}
-	return append(dst, '\r', '\n'), nil
+	f.text = append(f.text, '\r', '\n')
+	return nil
 }
 
 // formula are the first characters by which spreadsheets take a cell for a formula. See
@@ -147,16 +148,21 @@ const formula = "=+-@\t\r"
 const endOfData = `\.`
 
 // appendCSV appends a cell.
-func appendCSV(dst []byte, text string) []byte {
+func appendCSV(dst, text []byte) []byte {
 	prefix := ""
-	if text != "" && strings.IndexByte(formula, text[0]) >= 0 {
+	if len(text) > 0 && strings.IndexByte(formula, text[0]) >= 0 {
 		prefix = "'"
 	}
-	if text != "" && text != endOfData && !strings.ContainsAny(text, "\",\r\n") && text[0] != ' ' && text[len(text)-1] != ' ' {
+	if len(text) > 0 && string(text) != endOfData && !bytes.ContainsAny(text, "\",\r\n") && text[0] != ' ' && text[len(text)-1] != ' ' {
 		return append(append(dst, prefix...), text...)
 	}
 	dst = append(append(dst, '"'), prefix...)
-	dst = append(dst, strings.ReplaceAll(text, `"`, `""`)...)
+	for part := range bytes.SplitAfterSeq(text, []byte{'"'}) {
+		dst = append(dst, part...)
+		if bytes.HasSuffix(part, []byte{'"'}) {
+			dst = append(dst, '"')
+		}
+	}
 	return append(dst, '"')
 }
 

@@ -51,7 +51,7 @@ func file(t *testing.T, query string, entries ...audit.Entry) string {
 	return string(text)
 }
 
-func writer(t *testing.T, query string) *export.Writer {
+func writer(t testing.TB, query string) *export.Writer {
 	t.Helper()
 	values, err := url.ParseQuery(query)
 	if err != nil {
