@@ -176,6 +176,12 @@ func (r *ArchiveRunner) Run(ctx context.Context, s *jobs.Slice) (jobs.Result, er
 	return result, nil
 }
 
+// Clean implements jobs.Cleaner for messages that come late, or twice. Only the workers of Runner end what a finished
+// cleanup left, as its message says. It returns an audit.ErrPrecondition.
+func (r *ArchiveRunner) Clean(_ context.Context, job *jobs.Job) error {
+	return fmt.Errorf("end cleanup %s of %s: %w: other workers do", job.ID, job.Tenant, audit.ErrPrecondition)
+}
+
 // Report implements jobs.Reporter.
 func (r *ArchiveRunner) Report(job *jobs.Job, state jobs.State) (audit.Entry, error) {
 	return report(job, state)

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"bytes"
 	"log/slog"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -69,6 +70,31 @@ func TestFailedCheckpointsAreReported(t *testing.T) {
 	}
 	if got := strings.Count(log.String(), "write-ahead log"); got != 1 {
 		t.Errorf("the log has %d lines about it, want 1:\n%s", got, log.String())
+	}
+}
+
+// TestPingsRepeatACheckpointThatFailed: nothing else does while nobody writes. What failed earlier is no reason to refuse
+// entries.
+func TestPingsRepeatACheckpointThatFailed(t *testing.T) {
+	db := openMerged(t, filepath.Join(t.TempDir(), "o.db"))
+	small, err := openPool(filepath.Join(t.TempDir(), "small.db"), url.Values{"_pragma": {"max_page_count(1)"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = small.Close() })
+	_, full := small.ExecContext(t.Context(), `CREATE TABLE a (b)`)
+	if !isFull(full) {
+		t.Fatalf("got error %v of a file that may not grow, want one of a full disk", full)
+	}
+	db.writer.checkpoint.note(full)
+	_ = db.Ping(t.Context()) // tells of it, unless the checkpoint that it asks for has ended already
+	if err := db.CheckSpace(t.Context()); err != nil {
+		t.Errorf("after a ping that tells of an earlier failure: got error %v, want entries to be taken", err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); db.Ping(t.Context()) != nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("pings fail for 10s after a checkpoint failed, want another checkpoint: %v", db.Ping(t.Context()))
+		}
 	}
 }
 

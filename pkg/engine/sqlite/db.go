@@ -213,7 +213,7 @@ func (db *DB) Ping(ctx context.Context) error {
 		err = db.CheckSpace(ctx)
 	}
 	if err == nil {
-		err = db.writeError(db.writer.checkpoint.failure())
+		err = asFull(db.writer.checkpoint.failure()) // not of a write now
 	}
 	if err != nil {
 		return fmt.Errorf("ping: %w", err)
@@ -222,10 +222,13 @@ func (db *DB) Ping(ctx context.Context) error {
 }
 
 // tryWrite asks the writer for a transaction. After a commit that failed, it is one that writes a page: a transaction
-// without changes would succeed on a disk that cannot be written.
+// without changes would succeed on a disk that cannot be written. After a checkpoint that failed, another one begins.
 func (db *DB) tryWrite(ctx context.Context) error {
 	failed := db.writer.commitFailed.Load()
 	err := db.write(ctx, func(b *batch) error {
+		if b.writer.checkpoint.failure() != nil {
+			b.writer.checkpoint.ask() // else the next one waits for pages that are written
+		}
 		if !failed {
 			return nil
 		}

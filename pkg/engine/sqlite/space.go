@@ -26,10 +26,21 @@ const (
 
 // writeError is unavailable for the result of a write. It notes when the disk is full.
 func (db *DB) writeError(err error) error {
-	var fault *engine.Error
-	if errors.As(err, &fault) && fault.Code()&0xff == engineerr.SQLITE_FULL {
+	if isFull(err) {
 		now := db.now()
 		db.fullAt.Store(&now)
+	}
+	return asFull(err)
+}
+
+func isFull(err error) bool {
+	var fault *engine.Error
+	return errors.As(err, &fault) && fault.Code()&0xff == engineerr.SQLITE_FULL
+}
+
+// asFull is unavailable for an error that can be that of a full disk.
+func asFull(err error) error {
+	if isFull(err) {
 		err = fmt.Errorf("%w: %w", audit.ErrStorageFull, err)
 	}
 	return unavailable(err)
