@@ -42,8 +42,15 @@ func (c caller) wantNames(names ...string) {
 	var got []string
 	var stats statsAnswer
 	for deadline := time.Now().Add(settingsTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		got = namesOf(c.t, c.list(url.Values{"resource_type": {"thing"}}).Items)
-		c.get("/logs/stats", url.Values{"resource_type": {"thing"}}).decode(c.t, &stats)
+		things := url.Values{"resource_type": {"thing"}}
+		list, counted := c.get("/logs", things), c.get("/logs/stats", things)
+		if list.status == http.StatusServiceUnavailable || counted.status == http.StatusServiceUnavailable {
+			continue // OpenSearch has not begun the index yet
+		}
+		var page listAnswer
+		list.decode(c.t, &page)
+		counted.decode(c.t, &stats)
+		got = namesOf(c.t, page.Items)
 		if slices.Equal(got, names) && stats.Total == len(names) {
 			return
 		}
