@@ -28,12 +28,8 @@ import (
 func TestArchivedBytes(t *testing.T) {
 	const entries = 5000
 	w, files := newArchiving(t)
-	months := map[string]bool{}
-	for _, day := range putCorpus(t, w, entries) {
-		months[day.Format("2006-01")] = true
-	}
 	var bytes, rows int64
-	for month := range months {
+	for _, month := range monthsOf(putCorpus(t, w, entries)) {
 		w.archive(month)
 		b, r := sizeOf(t, files, month)
 		bytes, rows = bytes+b, rows+r
@@ -50,11 +46,7 @@ func TestArchivedBytes(t *testing.T) {
 // BenchmarkArchive archives entries of a month.
 func BenchmarkArchive(b *testing.B) {
 	benchmarkLeaving(b, func(w *archiving, days []time.Time) error {
-		months := map[string]bool{}
-		for _, day := range days {
-			months[day.Format("2006-01")] = true
-		}
-		for month := range months {
+		for _, month := range monthsOf(days) {
 			w.archive(month)
 		}
 		return nil
@@ -171,6 +163,16 @@ func putCorpus(tb testing.TB, w *archiving, n int) (days []time.Time) {
 		tb.Fatal(err)
 	}
 	return days
+}
+
+// monthsOf returns the months of days, each once.
+func monthsOf(days []time.Time) (months []string) {
+	for _, day := range days {
+		if month := day.Format("2006-01"); !slices.Contains(months, month) {
+			months = append(months, month)
+		}
+	}
+	return months
 }
 
 // sizeOf returns the bytes and the rows of a month's parts.

@@ -157,11 +157,11 @@ func appendCSV(dst, text []byte) []byte {
 		return append(append(dst, prefix...), text...)
 	}
 	dst = append(append(dst, '"'), prefix...)
-	for part := range bytes.SplitAfterSeq(text, []byte{'"'}) {
-		dst = append(dst, part...)
-		if bytes.HasSuffix(part, []byte{'"'}) {
+	for _, c := range text {
+		if c == '"' {
 			dst = append(dst, '"')
 		}
+		dst = append(dst, c)
 	}
 	return append(dst, '"')
 }

@@ -41,21 +41,33 @@ func (c caller) wantNames(names ...string) {
 	c.t.Helper()
 	var got []string
 	var stats statsAnswer
+	things := url.Values{"resource_type": {"thing"}}
 	for deadline := time.Now().Add(settingsTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		things := url.Values{"resource_type": {"thing"}}
-		list, counted := c.get("/logs", things), c.get("/logs/stats", things)
-		if list.status == http.StatusServiceUnavailable || counted.status == http.StatusServiceUnavailable {
-			continue // OpenSearch has not begun the index yet
-		}
 		var page listAnswer
-		list.decode(c.t, &page)
-		counted.decode(c.t, &stats)
+		if !c.readBegun("/logs", things, &page) || !c.readBegun("/logs/stats", things, &stats) {
+			continue
+		}
 		got = namesOf(c.t, page.Items)
 		if slices.Equal(got, names) && stats.Total == len(names) {
 			return
 		}
 	}
 	c.t.Fatalf("the list has %v, want %v; counted %d", got, names, stats.Total)
+}
+
+// readBegun reads what the index answers. It returns false while OpenSearch begins an index, and refuses searches of it. Any
+// other answer but 200 fails the test.
+func (c caller) readBegun(path string, query url.Values, into any) bool {
+	c.t.Helper()
+	got := c.get(path, query)
+	if got.status == http.StatusServiceUnavailable && got.header.Get("Retry-After") != "" && len(c.engines.OpenSearchURL) > 0 {
+		return false
+	}
+	if got.status != http.StatusOK {
+		c.t.Fatalf("%s: got status %d, want %d: %s", path, got.status, http.StatusOK, got.body)
+	}
+	got.decode(c.t, into)
+	return true
 }
 
 func TestEndToEndExpiry(t *testing.T) { everyWay(t, expiryFollowsTheSettings) }

@@ -2,6 +2,7 @@ package localcloud_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/export"
 )
 
 func TestEndToEndExportByKilledWorkers(t *testing.T) {
@@ -29,6 +31,11 @@ func killedWorkersExport(r *retained, total int) {
 	if got.status != http.StatusAccepted {
 		r.t.Fatalf("export: got status %d, want %d: %s", got.status, http.StatusAccepted, got.body)
 	}
+	r.t.Cleanup(func() { // uploads that killed workers have left
+		if _, err := r.stores.Exports.Purge(context.Background(), r.admin.tenant, export.MaxList); err != nil {
+			r.t.Error(err)
+		}
+	})
 	var job exportAnswer
 	got.decode(r.t, &job)
 	r.workKilled(faults{kills: 12, apart: 4, skew: time.Minute})

@@ -214,7 +214,7 @@ func s3Settings(t *testing.T) (settings config.AWS, has bool) {
 // newBucket returns the name of a bucket that is gone after the test.
 func newBucket(t *testing.T, settings config.AWS) string {
 	t.Helper()
-	return buckettest.NewForKilled(t, s3.NewFromConfig(awsconfig.New(settings), func(o *s3.Options) { o.UsePathStyle = o.BaseEndpoint != nil }))
+	return buckettest.New(t, s3.NewFromConfig(awsconfig.New(settings), func(o *s3.Options) { o.UsePathStyle = o.BaseEndpoint != nil }))
 }
 
 func removeFromOpenSearch(t *testing.T, url string, tenant audit.TenantID, ids []string) {

@@ -15,30 +15,6 @@ import (
 // test fails if unfinished uploads are left in it.
 func New(t testing.TB, client *s3.Client) string {
 	t.Helper()
-	return create(t, client, func(uploads []types.MultipartUpload) {
-		if len(uploads) > 0 {
-			t.Errorf("%d uploads are left unfinished, want 0", len(uploads))
-		}
-	})
-}
-
-// NewForKilled is New for workers that are killed: they may leave uploads unfinished.
-func NewForKilled(t testing.TB, client *s3.Client) (bucket string) {
-	t.Helper()
-	bucket = create(t, client, func(uploads []types.MultipartUpload) {
-		for i := range uploads {
-			input := &s3.AbortMultipartUploadInput{Bucket: &bucket, Key: uploads[i].Key, UploadId: uploads[i].UploadId}
-			if _, err := client.AbortMultipartUpload(context.Background(), input); err != nil { // the test's own context has ended
-				t.Error(err)
-			}
-		}
-	})
-	return bucket
-}
-
-// create creates a bucket. After the test, left gets its unfinished uploads.
-func create(t testing.TB, client *s3.Client, left func(uploads []types.MultipartUpload)) string {
-	t.Helper()
 	bucket := "ocelot-test-" + strings.ToLower(rand.Text())
 	_, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &bucket, CreateBucketConfiguration: &types.CreateBucketConfiguration{
 		LocationConstraint: types.BucketLocationConstraint(client.Options().Region),
@@ -46,18 +22,18 @@ func create(t testing.TB, client *s3.Client, left func(uploads []types.Multipart
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { remove(t, client, bucket, left) })
+	t.Cleanup(func() { remove(t, client, bucket) })
 	return bucket
 }
 
-func remove(t testing.TB, client *s3.Client, bucket string, left func(uploads []types.MultipartUpload)) {
+func remove(t testing.TB, client *s3.Client, bucket string) {
 	t.Helper()
 	ctx := context.Background() // the test's own has ended
 	uploads, err := client.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: &bucket})
 	if err != nil {
 		t.Error(err)
-	} else {
-		left(uploads.Uploads)
+	} else if len(uploads.Uploads) > 0 {
+		t.Errorf("%d uploads are left unfinished, want 0", len(uploads.Uploads))
 	}
 	pages := s3.NewListObjectsV2Paginator(client, &s3.ListObjectsV2Input{Bucket: &bucket})
 	for pages.HasMorePages() {
