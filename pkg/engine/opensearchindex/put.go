@@ -102,9 +102,15 @@ func divide(items []item, maxBytes int) [][]item {
 type bulkWrite struct {
 	*Index
 	results  []search.PutResult
-	delays   *retries       // of all bulk requests together
-	prepared bool           // whether an index was created
-	blocked  map[string]int // how often an index was met that takes no writes, by its name
+	delays   *retries             // of all bulk requests together
+	prepared bool                 // whether an index was created
+	blocked  map[string]*meetings // of indexes that take no writes, by their names
+}
+
+// meetings counts the bulk requests that met an index which takes no writes.
+type meetings struct {
+	all  int
+	free int // of these the last ones, after which the index had no lock
 }
 
 // fail ends the batches of the items with an error.
@@ -184,20 +190,28 @@ func (w *bulkWrite) applyBlocked(ctx context.Context, result *bulkResult) {
 // mayOpen returns an error if an index that takes no writes is not being removed.
 func (w *bulkWrite) mayOpen(ctx context.Context, index string) error {
 	if w.blocked == nil {
-		w.blocked = map[string]int{}
+		w.blocked = map[string]*meetings{}
 	}
-	w.blocked[index]++
-	switch w.blocked[index] {
-	case 1: // its removal may be over
-		return nil
-	case undoAfter:
+	met := w.blocked[index]
+	if met == nil {
+		met = new(meetings)
+		w.blocked[index] = met
+	}
+	if met.all++; met.all == undoAfter {
 		return w.undoRemoval(ctx, index)
 	}
 	locks, err := w.locks(ctx, index)
-	if err == nil && len(locks) == 0 {
-		err = errors.New("writes to the index are blocked")
+	if err != nil {
+		return err
 	}
-	return err
+	if len(locks) > 0 {
+		met.free = 0
+		return nil
+	}
+	if met.free++; met.free > 1 { // after one meeting its removal may just be over
+		return errors.New("writes to the index are blocked")
+	}
+	return nil
 }
 
 // bulkResult describes the items of one bulk request that were not indexed.
