@@ -188,6 +188,26 @@ func (c *checkpoint) openDigests(ctx context.Context, texts walk.Opener, job *jo
 	return nil
 }
 
+// eraseIfRemoved erases a revealed file that an erasure has removed before it was complete: a store that
+// has begun to make the parts a file can go on after an abort of the upload.
+func (r *exportRun) eraseIfRemoved(ctx context.Context) error {
+	if !r.at.Request.reveals() {
+		return nil
+	}
+	job, err := r.Stored(ctx)
+	if err != nil {
+		return err
+	}
+	var at checkpoint
+	if err := json.Unmarshal(job.Checkpoint, &at); err != nil {
+		return fmt.Errorf("read the checkpoint: %w", err)
+	}
+	if job.Failing == nil && at.RemovedBy == "" {
+		return nil
+	}
+	return errors.Join(audit.ErrPrecondition, r.Files.Erase(ctx, job.Tenant, fileKey(&job, &at.Request)))
+}
+
 // RevealedFiles are the files of exports, with what their removal by an erasure takes.
 type RevealedFiles interface {
 	AbortUpload(ctx context.Context, tenant audit.TenantID, u Upload) error

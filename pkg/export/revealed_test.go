@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -324,6 +325,45 @@ func TestAnErasureInEveryOrder(t *testing.T) {
 				sliced(t).eraseDuringCall(at, after)
 			})
 		}
+	}
+}
+
+// lateFiles are files of a store that goes on to complete a file after an abort of its upload.
+type lateFiles struct {
+	mortalFiles
+	abort func()
+}
+
+func (f lateFiles) CompleteUpload(ctx context.Context, tenant audit.TenantID, u export.Upload, parts []export.Part, size int64, sum [sha256.Size]byte) error {
+	if err := f.Blobs.CompleteUpload(ctx, tenant, u, parts, size, sum); err != nil {
+		return err
+	}
+	body, about, err := f.Get(ctx, tenant, u.Key)
+	if err != nil {
+		return err
+	}
+	content, err := io.ReadAll(body)
+	if err := errors.Join(err, body.Close()); err != nil {
+		return err
+	}
+	f.abort()
+	return f.Put(ctx, tenant, u.Key, export.ContentOf(content, about.Type))
+}
+
+// The worker erases a file that its store completes after an erasure.
+func TestAFileThatIsCompleteAfterAnErasureIsErased(t *testing.T) {
+	t.Parallel()
+	w := newRevealedWorld(t, 10, 100)
+	w.runner.Files = lateFiles{mortalFiles{w.files, w.world}, func() {
+		w.erase("user-1")
+		w.wantNoValueOf("during the erasure", "user-1")
+	}}
+	e := w.reveal(nil)
+	w.Work()
+	w.wantNoValueOf("at last", "user-1")
+	w.wantRecordedEnd(e.ID)
+	if job := w.Job(e.ID); job.State != jobs.StateFailed {
+		t.Errorf("the job is %s (%s), want it to fail: its file was removed", job.State, job.Error)
 	}
 }
 

@@ -451,6 +451,9 @@ func (r *exportRun) complete(ctx context.Context) error {
 	if err := r.Files.CompleteUpload(ctx, r.Job.Tenant, r.at.Upload, r.at.Parts, r.at.Bytes, [sha256.Size]byte(sum)); err != nil {
 		return err
 	}
+	if err := r.eraseIfRemoved(ctx); err != nil {
+		return err
+	}
 	about, err := json.Marshal(r.at.result())
 	if err != nil {
 		return fmt.Errorf("record the end: %w", err)

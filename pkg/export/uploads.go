@@ -49,7 +49,8 @@ type Uploads interface {
 	// returns ErrContent if they do not have the size. Repeating a call whose response was lost is
 	// not an error.
 	CompleteUpload(ctx context.Context, tenant audit.TenantID, u Upload, parts []Part, size int64, sum [sha256.Size]byte) error
-	// AbortUpload removes the parts. An upload that the store does not have is not an error.
+	// AbortUpload removes the parts. An upload that the store does not have is not an error. A call of
+	// CompleteUpload that goes on meanwhile can still succeed; a later one cannot.
 	AbortUpload(ctx context.Context, tenant audit.TenantID, u Upload) error
 }
 

@@ -420,6 +420,11 @@ func (s *Slice) ReportEnd(ctx context.Context, id audit.EntryID, reporter Report
 	return s.worker.reportAs(ctx, id, reporter, &s.Job, StateSucceeded)
 }
 
+// Stored returns the job as the store has it now: another process can have changed it since the slice saved it.
+func (s *Slice) Stored(ctx context.Context) (Job, error) {
+	return s.worker.Store.Job(ctx, s.Job.Tenant, s.Job.ID)
+}
+
 // fail saves why the job fails. From then on nothing continues or cancels it, so that its end is what is recorded.
 func (s *Slice) fail(ctx context.Context, reason string) error {
 	at, err := s.worker.Clock.Now(ctx, s.worker.Now)

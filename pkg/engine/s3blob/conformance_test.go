@@ -122,7 +122,9 @@ func TestConformanceOfUploads(t *testing.T) {
 	client := newClient(t)
 	blobs := client.blobs(buckettest.New(t, client.Client))
 	conformance.Uploads(t, func(*testing.T) conformance.UploadsUnderTest {
-		return conformance.UploadsUnderTest{Uploads: blobs, Blobs: blobs, Presigner: blobs, Purger: blobs, Files: blobs}
+		return conformance.UploadsUnderTest{
+			Uploads: blobs, Blobs: blobs, Presigner: blobs, Purger: blobs, Files: blobs, CompletesAfterAbort: true,
+		}
 	})
 }
 

@@ -23,6 +23,8 @@ type UploadsUnderTest struct {
 	Presigner export.Presigner
 	Purger    jobs.CountedPurger
 	Files     export.RevealedFiles
+	// CompletesAfterAbort says that a completion which the store has begun can end after an abort of its upload.
+	CompletesAfterAbort bool
 }
 
 // Uploads tests an adapter of export.Uploads, and the purge of its files.
@@ -260,7 +262,8 @@ func uploadsErase(t *testing.T, x UploadsUnderTest) {
 	}
 }
 
-// Who aborts an upload and then erases its file knows that the file does not come back.
+// Who aborts an upload and then erases its file knows that the file does not come back, at least once the
+// calls that complete it have ended.
 func uploadsAbortWhileCompleting(t *testing.T, x UploadsUnderTest) {
 	tenant := newTenant(t)
 	for range 10 {
@@ -272,8 +275,11 @@ func uploadsAbortWhileCompleting(t *testing.T, x UploadsUnderTest) {
 		noError(t, x.Files.Erase(t.Context(), tenant, uploadKey))
 		if err := <-completed; err != nil {
 			wantError(t, err, export.ErrUploadLost)
+		} else if x.CompletesAfterAbort {
+			noError(t, x.Files.Erase(t.Context(), tenant, uploadKey))
 		}
 		u.wantNoFile()
+		wantError(t, u.complete(), export.ErrUploadLost)
 	}
 }
 
