@@ -19,6 +19,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
 var now = time.Date(2026, 11, 23, 12, 0, 0, 123_000_000, time.UTC)
@@ -705,6 +706,43 @@ func TestPersistDropsOnlyWhatExpiredLongAgo(t *testing.T) {
 				t.Errorf("counted %d entries, want %d", dropped, want)
 			}
 		})
+	}
+}
+
+// TestAWorkerADayAheadDropsNothing: what is dropped does not come back, so the shared clock decides.
+func TestAWorkerADayAheadDropsNothing(t *testing.T) {
+	const day = 24 * time.Hour
+	at := now.Add(-17 * day)
+	entry := audit.Entry{ID: audit.NewEntryID(at, [10]byte{1}), Tenant: "acme", UserID: "u", Action: "A", ResourceType: "r", Timestamp: at}
+	bodies, err := envelope.Pack("acme", []audit.Entry{entry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	down := errors.New("down")
+	for name, test := range map[string]struct {
+		shared jobs.Clock
+		stored int
+		want   error
+	}{
+		"seven days past":      {func(context.Context) (time.Time, error) { return now, nil }, 1, nil},
+		"over seven days past": {func(context.Context) (time.Time, error) { return now.Add(time.Second), nil }, 0, nil},
+		"no clock":             {func(context.Context) (time.Time, error) { return time.Time{}, down }, 0, down},
+	} {
+		system, dropped := &store{}, 0
+		p := ingest.Persister{
+			Now: func() time.Time { return now.Add(day) }, Clock: test.shared, Store: system, Index: &queue{}, Arrivals: &queue{},
+			Tenants: directory{"acme": tenant(func(s *audit.Settings) { s.RetentionDays = 10 })},
+			Dropped: func(_ context.Context, _ audit.TenantID, entries int) { dropped += entries },
+		}
+		if err := persist(t, &p, bodies[0]); !errors.Is(err, test.want) {
+			t.Errorf("%s: got error %v, want %v", name, err, test.want)
+		}
+		if got := len(system.entries); got != test.stored {
+			t.Errorf("%s: stored %d entries, want %d", name, got, test.stored)
+		}
+		if want := 1 - test.stored; test.want == nil && dropped != want {
+			t.Errorf("%s: counted %d entries, want %d", name, dropped, want)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/panics"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/trace"
@@ -36,6 +37,8 @@ type Persister struct {
 	// Days registers the days of entries, from which their way on is checked; nil: nothing does.
 	Days *ActiveDays
 	Now  func() time.Time
+	// Clock decides which entries are not stored because they expired too long ago: nothing brings them back.
+	Clock jobs.Clock
 	// Dropped gets the number of entries that were not stored because they expired more than
 	// maxOverdue ago; nil: nothing counts them. It is called concurrently.
 	Dropped func(ctx context.Context, tenant audit.TenantID, entries int)
@@ -165,7 +168,9 @@ func (p *Persister) prepare(ctx context.Context, l *load) error {
 	}
 	nameMessages(l.messages)
 	all := envelope.Entries(l.messages)
-	l.Entries = p.withoutOverdue(&record, all)
+	if l.Entries, err = p.withoutOverdue(ctx, &record, all); err != nil {
+		return l.failed(err)
+	}
 	l.overdue = len(all) - len(l.Entries)
 	if err := protect.DropErasedTokens(ctx, p.Keys, l.Tenant, l.Entries); err != nil {
 		return l.failed(err)
@@ -211,19 +216,24 @@ func nameMessages(messages []envelope.Message) {
 	}
 }
 
-// withoutOverdue returns the entries without those whose end was more than maxOverdue ago.
-func (p *Persister) withoutOverdue(tenant *audit.Tenant, entries []audit.Entry) []audit.Entry {
-	before := p.Now().Add(-maxOverdue)
-	overdue := func(e *audit.Entry) bool {
-		end := tenant.Settings.ExpiryOf(e)
-		return !end.IsZero() && end.Before(before)
-	}
-	for i := range entries {
-		if overdue(&entries[i]) { // rare: only then are entries copied
-			return slices.DeleteFunc(slices.Clone(entries), func(e audit.Entry) bool { return overdue(&e) })
+// withoutOverdue returns the entries without those whose end was more than maxOverdue ago. It asks Clock if that is so
+// for one of them by the clock of this process, which is rare.
+func (p *Persister) withoutOverdue(ctx context.Context, tenant *audit.Tenant, entries []audit.Entry) ([]audit.Entry, error) {
+	overdue := func(at time.Time) func(audit.Entry) bool {
+		before := at.Add(-maxOverdue)
+		return func(e audit.Entry) bool {
+			end := tenant.Settings.ExpiryOf(&e)
+			return !end.IsZero() && end.Before(before)
 		}
 	}
-	return entries
+	if !slices.ContainsFunc(entries, overdue(p.Now())) {
+		return entries, nil
+	}
+	at, err := p.Clock.Now(ctx, p.Now)
+	if err != nil {
+		return nil, fmt.Errorf("ask for the time by which entries expire: %w", err)
+	}
+	return slices.DeleteFunc(slices.Clone(entries), overdue(at)), nil
 }
 
 // store stores the entries and sends them to the next steps.

@@ -61,7 +61,7 @@ func (s *Services) PersistLogs() lambdaedge.BatchHandler {
 		Keys: s.keyring(), Store: s.Stores.Entries, Quarantine: s.Quarantine(), Tenants: s.consumerTenants(), Index: s.Stores.Queue(manifest.QueueIndex),
 		Arrivals:    s.Stores.Queue(manifest.QueueArrival),
 		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest), PriorityDeadLetters: s.Stores.DeadLetters(manifest.QueueIngestPriority),
-		Days: &ingest.ActiveDays{Register: s.Stores.Activity, Grace: s.Stores.Grace, Now: s.Now}, Now: s.Now,
+		Days: &ingest.ActiveDays{Register: s.Stores.Activity, Grace: s.Stores.Grace, Now: s.Now}, Now: s.Now, Clock: s.Stores.Clock,
 		Committer: s.Stores.Committer, Handoff: s.Stores.Handoff,
 		Dropped:   s.countEntries(counts, metrics.Expired, "accepted entries had expired long ago and were not stored"),
 		Conflicts: s.countEntries(counts, metrics.IdentityConflicts, "entries with the identity and not the content of others went to the quarantine"),
